@@ -1,0 +1,45 @@
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from accounts.models import User
+from accounts.throttle import seconds_to_wait
+
+
+class LoginForm(AuthenticationForm):
+    error_messages = {
+        "invalid_login": _("The name or the password is wrong."),
+        "inactive": _("This account is switched off."),
+    }
+
+    def clean(self) -> dict[str, Any]:
+        if wait := seconds_to_wait(self.cleaned_data.get("username") or "", self.request):
+            minutes = -(-wait // 60)
+            raise ValidationError(
+                ngettext(
+                    "Too many wrong passwords. Try again in %(minutes)s minute.",
+                    "Too many wrong passwords. Try again in %(minutes)s minutes.",
+                    minutes,
+                )
+                % {"minutes": minutes},
+                code="throttled",
+            )
+        return super().clean()
+
+
+class ProfileForm(forms.ModelForm[User]):
+    time_zone = forms.ChoiceField(label=_("Time zone"), required=False)
+
+    class Meta:
+        model = User
+        fields = ["first_name", "last_name", "email", "time_zone", "language", "theme"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zones = [(zone, zone) for zone in sorted(available_timezones())]
+        self.fields["time_zone"].choices = [("", _("As the site")), *zones]  # type: ignore[attr-defined]

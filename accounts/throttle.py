@@ -1,0 +1,61 @@
+"""Wrong passwords, counted in the audit trail, slow down whoever tries them.
+
+Ten wrong ones in 15 minutes for one account from one address, thirty from one address, or a
+hundred for one account: then nobody is let in that way until the oldest is 15 minutes old.
+The account-wide limit is high on purpose, so that a stranger cannot lock out an administrator.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import AuditEntry, User
+
+FAILED = "login.failed"
+WINDOW = timedelta(minutes=15)
+PER_ACCOUNT_AND_ADDRESS = 10
+PER_ADDRESS = 30
+PER_ACCOUNT = 100
+
+
+def seconds_to_wait(username: str, request: HttpRequest | None) -> int:
+    """How long this caller must wait before a password for `username` is looked at; 0: not at all."""
+    now = timezone.now()
+    username = username[:150]
+    address = audit.address_of(request)
+    recent = AuditEntry.objects.filter(action=FAILED, at__gt=now - WINDOW).order_by("-at")
+    waits = [0]
+    for tries, limit in (
+        (recent.filter(username=username, address=address), PER_ACCOUNT_AND_ADDRESS),
+        (recent.filter(address=address), PER_ADDRESS),
+        (recent.filter(username=username), PER_ACCOUNT),
+    ):
+        # The limit-th newest failure: once it has left the window there is room for one more.
+        blocking = tries.values_list("at", flat=True)[limit - 1 : limit].first()
+        if blocking:
+            waits.append(int((blocking + WINDOW - now).total_seconds()) + 1)
+    return max(waits)
+
+
+class ThrottledBackend(ModelBackend):
+    """Django's own backend behind the throttle: login page, API and admin alike come through here."""
+
+    def authenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **kwargs: Any,
+    ) -> User | None:
+        username = username or ""
+        if seconds_to_wait(username, request):
+            raise PermissionDenied
+        user = super().authenticate(request, username=username, password=password, **kwargs)
+        if user is None:
+            audit.record(FAILED, request=request, username=username)
+        return user
