@@ -1,0 +1,31 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from accounts import encryption
+from jobs import queue
+
+
+class Command(BaseCommand):
+    help = "Do jobs until SIGTERM; the running job is ended first, a second SIGTERM kills it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "places", nargs="*", default=settings.WORKER_PLACES,
+            help="whose queues to serve, of WORKER_PLACES (default: all)",
+        )  # fmt: skip
+        parser.add_argument("--burst", action="store_true", help="end when the queues are empty")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if unknown := set(options["places"]) - set(settings.WORKER_PLACES):
+            raise CommandError(f"WORKER_PLACES does not name {', '.join(sorted(unknown))}.")
+        try:
+            encryption.verify()
+        except encryption.WrongKey as error:
+            raise CommandError(str(error)) from error
+        connections.close_all()  # nothing open may be shared with the forked children
+        queue.work(
+            options["places"], burst=options["burst"], log_level="INFO" if options["verbosity"] > 1 else "WARNING"
+        )

@@ -1,0 +1,221 @@
+"""Job types and the one place that decides how a job ends.
+
+A job type is a subclass of JobRunner in some app's `runners/` folder: it names itself, says what
+it needs, and does its work in `run`. It raises sentences; it never sets a status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from django import forms
+from django.db import models, transaction
+from django.utils.functional import Promise
+
+from accounts.access import Permission
+from accounts.models import User
+from jobs import live, queue
+from jobs.errors import Cancelled, Failure, Superseded
+from jobs.log import JobLog, Pulse, insist
+from jobs.models import Job
+
+logger = logging.getLogger(__name__)
+
+Subject = TypeVar("Subject", bound=models.Model)
+ModelClass = type[models.Model]
+FormClass = type[forms.Form]
+RunnerClass = type["JobRunner[Any]"]
+
+
+class Refused(Exception):
+    """The job cannot be started now; the sentence says why."""
+
+    def __init__(self, sentence: str, *, job: Job | None = None) -> None:
+        super().__init__(sentence)
+        self.job = job  # the one that stands in the way
+
+
+class JobRunner(ABC, Generic[Subject]):
+    """One type of job. `Subject` is the model that it works on: a plan, a server, an archive ..."""
+
+    type: ClassVar[str]
+    label: ClassVar[str | Promise]
+    model: ClassVar[ModelClass]
+    permission: ClassVar[Permission]
+    form: ClassVar[FormClass] = forms.Form  # the parameters that a person or a program may give
+    icon: ClassVar[str] = "player-play"
+    priority: ClassVar[Job.Priority] = Job.Priority.NORMAL
+    max_attempts: ClassVar[int] = 1
+    idle_limit_seconds: ClassVar[int] = 30 * 60
+
+    registry: ClassVar[dict[str, RunnerClass]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "type" in vars(cls):
+            cls.registry[cls.type] = cls
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.log = JobLog(job, idle_limit_seconds=self.idle_limit_seconds)
+
+    # --- What a subclass says ------------------------------------------------------------------
+
+    @abstractmethod
+    def run(self) -> dict[str, Any]:
+        """Do it and return the result for the row. Raises Failure with a sentence."""
+
+    @classmethod
+    def holds(cls, job: Job) -> str | None:
+        """What no other job may have while this one runs."""
+        return None
+
+    @classmethod
+    def scope(cls, subject: Subject) -> dict[str, Any]:
+        """The columns of the job that say whose it is: server, repository, plan, place."""
+        return {}
+
+    @classmethod
+    def refuse(cls, subject: Subject) -> None:
+        """Raise Refused when this cannot be started on `subject` now."""
+
+    @classmethod
+    def ended(cls, job: Job) -> None:
+        """Called in the transaction that ends the job, by whoever ends it: keep what others read of it."""
+
+    # --- Starting one --------------------------------------------------------------------------
+
+    @classmethod
+    def enqueue(
+        cls,
+        subject: Subject,
+        *,
+        user: User | None = None,
+        trigger: Job.Trigger = Job.Trigger.USER,
+        **parameters: Any,
+    ) -> Job:
+        """Write the job's row and ring for it when the transaction commits. Raises Refused."""
+        with transaction.atomic():
+            # The lock makes "is there one already?" and the insert one step.
+            locked = cls.model._default_manager.select_for_update().filter(pk=subject.pk)
+            if not locked.exists():
+                raise Refused("It was deleted in the meantime.")
+            cls.refuse(subject)
+            job = Job.objects.create(
+                type=cls.type, subject=subject_key(subject), user=user, trigger=trigger, payload=parameters,
+                priority=cls.priority, max_attempts=cls.max_attempts, **cls.scope(subject),
+            )  # fmt: skip
+            queue.ring(job)
+            transaction.on_commit(lambda: live.announce(job, job.status))
+        return job
+
+    @classmethod
+    def refuse_second(cls, subject: Subject) -> None:
+        """For `refuse`: one at a time, whether it waits or runs. Raises Refused."""
+        other = Job.objects.unfinished().filter(type=cls.type, subject=subject_key(subject)).first()
+        if other:
+            raise Refused(f"{cls.label} is already {other.get_status_display()} here.", job=other)
+
+    # --- Doing it ------------------------------------------------------------------------------
+
+    @cached_property
+    def subject(self) -> Subject:
+        found = self.model._default_manager.filter(pk=self.job.subject.partition(":")[2]).first()
+        if found is None:
+            raise Failure(f"The {self.model._meta.verbose_name} that this job was for has been deleted.")
+        return cast("Subject", found)
+
+    def perform(self) -> None:
+        """Run the claimed job to its end and store the outcome."""
+        live.announce(self.job, self.job.status)
+        with Pulse(self.log):
+            outcome = self._outcome()
+        insist(self.log.flush)
+        if outcome and insist(lambda: end(self.job, **outcome)):
+            live.announce(self.job, outcome["status"])
+
+    def _outcome(self) -> dict[str, Any] | None:
+        """Run, and say how it ended; None when the row already says something else."""
+        try:
+            result = self.run()
+        except Superseded:
+            logger.warning("Job %s was ended by somebody else while it ran here.", self.job.pk)
+            return None
+        except Cancelled:
+            self.log.info("Cancelled.")
+            return {"status": Job.Status.CANCELLED, "warnings": self.log.warnings}
+        except Failure as error:
+            return self._failed(str(error), error.cause, error.own_advice)
+        except Exception as error:
+            logger.exception("Job %s", self.job.pk)
+            sentence = f"phpBorg itself made a mistake ({type(error).__name__})."
+            return self._failed(sentence, Failure.cause, "The worker's log has the details; please report it.")
+        return {"status": Job.Status.COMPLETED, "result": result, "warnings": self.log.warnings}
+
+    def _failed(self, sentence: str, cause: str, advice: str) -> dict[str, Any]:
+        self.log.error(sentence)
+        return {
+            "status": Job.Status.FAILED, "error": sentence, "cause": cause, "advice": advice,
+            "warnings": self.log.warnings,
+        }  # fmt: skip
+
+
+def end(job: Job, **outcome: Any) -> bool:
+    """Store how this run of `job` ended; False when somebody else ended it before."""
+    with transaction.atomic():
+        if not job.finish(**outcome):
+            return False
+        job.refresh_from_db()
+        if runner := JobRunner.registry.get(job.type):
+            runner.ended(job)
+    return True
+
+
+def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
+    """Start again what `job` did, as a new job with the same parameters. Raises Refused."""
+    if not job.has_ended:
+        raise Refused("The job has not ended yet.", job=job)
+    runner = JobRunner.registry.get(job.type)
+    if runner is None:
+        raise Refused(f"This phpBorg does not know the job type “{job.type}”.")
+    subject = runner.model._default_manager.filter(pk=job.subject.partition(":")[2]).first()
+    if subject is None:
+        raise Refused("What the job was for has been deleted.")
+    return runner.enqueue(subject, user=user, trigger=trigger, **job.payload)
+
+
+def subject_key(subject: models.Model) -> str:
+    return f"{subject._meta.model_name}:{subject.pk}"
+
+
+def perform(job_id: str) -> None:
+    """What rq calls in a worker: claim the job, do it, ring for whoever waited."""
+    job = Job.objects.with_scope().filter(pk=job_id).first()
+    if job is None or job.status != Job.Status.PENDING:
+        return
+    runner_class = JobRunner.registry.get(job.type)
+    if runner_class is None:
+        _fail_unknown(job)
+        return
+    hold = runner_class.holds(job)
+    if not job.claim(worker_name(), holds=hold):
+        return
+    try:
+        runner_class(job).perform()
+    finally:
+        if hold:
+            insist(lambda: queue.ring_next(hold))
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _fail_unknown(job: Job) -> None:
+    if job.claim(worker_name(), holds=None):
+        end(job, status=Job.Status.FAILED, error=f"This worker does not know the job type “{job.type}”.")

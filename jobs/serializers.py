@@ -1,0 +1,42 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from jobs.models import Job, LogLine
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    """A job as API.md describes it."""
+
+    user = serializers.CharField(source="user.username", default=None, read_only=True, allow_null=True)
+    progress = serializers.JSONField(read_only=True, help_text="What is known while it runs; keys depend on the type.")
+    result = serializers.JSONField(read_only=True, allow_null=True, help_text="What it found or made, by type.")
+    payload = serializers.JSONField(read_only=True, help_text="Its parameters; never a secret.")
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "type", "status", "priority", "trigger", "subject", "server", "repository", "plan", "user",
+            "payload", "result", "progress", "warnings", "error", "cause", "advice", "created_at", "started_at",
+            "completed_at", "cancel_requested_at", "attempts", "max_attempts", "waits_for", "log_lines",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class LogLineSerializer(serializers.ModelSerializer[LogLine]):
+    level = serializers.SerializerMethodField()
+    server = serializers.IntegerField(source="job.server_id", read_only=True, allow_null=True)
+
+    class Meta:
+        model = LogLine
+        fields = ["id", "job", "server", "number", "attempt", "at", "level", "message"]
+        read_only_fields = fields
+
+    def get_level(self, line: LogLine) -> str:
+        return LogLine.Level(line.level).name.lower()
+
+
+class StartJobSerializer(serializers.Serializer[Any]):
+    type = serializers.CharField(max_length=40, help_text="A job type, as `server_test` or `index`.")
+    subject = serializers.IntegerField(help_text="The id of what it works on: a server, a plan, an archive ...")
+    parameters = serializers.DictField(default=dict, help_text="What the type's form asks for.")

@@ -1,0 +1,158 @@
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.access import Permission, ask_to_log_in, can, require, signed_in
+from jobs import live
+from jobs.filters import JobFilter
+from jobs.models import Job, LogLine
+from jobs.runner import JobRunner, Refused, retry_of
+
+LINES_AT_ONCE = 500
+LINES_AT_FIRST = 1_000
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def index(request: HttpRequest) -> HttpResponse:
+    jobs = JobFilter(request.GET, Job.objects.for_user(request.user).with_scope())
+    unfinished = Job.objects.for_user(request.user).unfinished().with_scope().order_by("status", "created_at")
+    page = Paginator(jobs.qs, 50).get_page(request.GET.get("page"))
+    types = [(runner.type, runner.label) for runner in JobRunner.registry.values()]
+    context = {"filter": jobs, "page": page, "unfinished": list(unfinished[:100]), "job_types": types}
+    template = "jobs/_list.html" if request.headers.get("HX-Request-Type") == "partial" else "jobs/list.html"
+    return render(request, template, context)
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def strip(request: HttpRequest) -> HttpResponse:
+    """The running jobs at the bottom of every page, and a toast for what has just ended."""
+    return render(request, "jobs/_strip.html")
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = get_object_or_404(Job.objects.for_user(request.user).with_scope(), pk=pk)
+    after = max(0, job.log_lines - LINES_AT_FIRST)
+    return render(request, "jobs/detail.html", {"job": job, **log_after(request, job, after, limit=LINES_AT_FIRST)})
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def live_part(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What changed on the job's page since line `after`: its state anew, and the lines that came."""
+    job = get_object_or_404(Job.objects.for_user(request.user).with_scope(), pk=pk)
+    after = request.GET.get("after", "")
+    cursor = int(after) if after.isdecimal() and len(after) < 10 else 0
+    context = log_after(request, job, cursor)
+    response = render(request, "jobs/_live.html", {"job": job, **context})
+    if context["more"]:
+        response["HX-Trigger"] = "more"  # the page asks again at once
+    return response
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def toast(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What a corner of the page says of a job that has just ended: only to the one who started it."""
+    job = Job.objects.for_user(request.user).with_scope().filter(pk=pk, user=signed_in(request)).first()
+    if job is None or not job.has_ended:
+        return HttpResponse(status=204)
+    return render(request, "jobs/_toast.html", {"job": job})
+
+
+def log_after(request: HttpRequest, job: Job, number: int, *, limit: int = LINES_AT_ONCE) -> dict[str, Any]:
+    lines = list(LogLine.objects.for_user(request.user).filter(job=job).after(number)[:limit])
+    last = number
+    for line in lines:
+        line.skipped = line.number - last - 1  # type: ignore[attr-defined]  # what the cap left out before it
+        last = line.number
+    return {"lines": lines, "after": number, "more": len(lines) == limit}
+
+
+@require_GET
+@require(Permission.LOGS_VIEW)
+def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
+
+    def text() -> Iterator[str]:
+        for line in job.lines.order_by("number").iterator(chunk_size=1000):
+            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {line.get_level_display():7} {line.message}\n"
+
+    response = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{job.type}-{job.pk}.log"'
+    return response
+
+
+@require_POST
+@require(Permission.BACKUP_CREATE)
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
+    if job.request_cancel():
+        live.announce(job, job.status)
+        messages.info(request, _("The job is being cancelled."))
+    else:
+        messages.warning(request, _("The job had already ended."))
+    return redirect("job", pk=pk)
+
+
+@require_POST
+@require(Permission.BACKUP_VIEW)
+def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
+    runner = JobRunner.registry.get(job.type)
+    if runner is None or not can(request.user, runner.permission):
+        raise PermissionDenied
+    try:
+        return redirect("job", pk=retry_of(job, user=signed_in(request), trigger=Job.Trigger.RETRY).pk)
+    except Refused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("job", pk=refusal.job.pk if refusal.job else pk)
+
+
+@require_http_methods(["GET", "POST"])
+def start(request: HttpRequest, job_type: str, pk: int) -> HttpResponseBase:
+    """Start a job of any type: its parameters as a form, then its page."""
+    runner = JobRunner.registry.get(job_type)
+    if runner is None:
+        raise Http404
+    if not request.user.is_authenticated:
+        return ask_to_log_in(request)
+    if not can(request.user, runner.permission):
+        raise PermissionDenied
+    subject = get_object_or_404(runner.model._default_manager.for_user(request.user), pk=pk)  # type: ignore[attr-defined]
+    form = runner.form(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            job = runner.enqueue(subject, user=signed_in(request), **form.cleaned_data)
+        except Refused as refusal:
+            if refusal.job:
+                messages.info(request, str(refusal))
+                return redirect("job", pk=refusal.job.pk)
+            form.add_error(None, str(refusal))
+        else:
+            return redirect("job", pk=job.pk)
+    status = 400 if form.errors else 200
+    return render(request, "jobs/start.html", {"form": form, "runner": runner, "subject": subject}, status=status)
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def events(request: HttpRequest) -> HttpResponseBase:
+    """The page's event stream: `?job=<uuid>` for the one that it shows."""
+    try:
+        job = UUID(request.GET["job"]) if "job" in request.GET else None
+    except ValueError:
+        raise Http404 from None
+    return live.stream(request, job=job)

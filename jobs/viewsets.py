@@ -1,0 +1,112 @@
+from typing import ClassVar
+from uuid import UUID
+
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.access import Permission, can, signed_in
+from jobs import live
+from jobs.filters import JobFilter, LogFilter
+from jobs.models import Job, JobQuerySet, LogLine, LogLineQuerySet
+from jobs.runner import JobRunner, Refused, retry_of
+from jobs.serializers import JobSerializer, LogLineSerializer, StartJobSerializer
+from jobs.starting import ONE_JOB, queued, start
+
+LINES = 1000
+
+
+@extend_schema_view(list=extend_schema(summary="List jobs, newest first"), retrieve=extend_schema(summary="Show a job"))
+class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Job]):
+    serializer_class = JobSerializer
+    filterset_class = JobFilter
+    lookup_value_converter = "uuid"
+    permissions: ClassVar[dict[str, Permission | None]] = {
+        "list": Permission.BACKUP_VIEW,
+        "retrieve": Permission.BACKUP_VIEW,
+        "running": Permission.BACKUP_VIEW,
+        "log": Permission.BACKUP_VIEW,
+        "create": None,  # the type's own permission is asked below
+        "destroy": Permission.BACKUP_CREATE,
+        "retry": None,
+    }
+    query_parameters = ("after",)
+
+    def get_queryset(self) -> JobQuerySet:
+        return Job.objects.for_user(self.request.user).select_related("user").order_by("-created_at", "-id")
+
+    @extend_schema(summary="Start a job of any type", request=StartJobSerializer, responses=ONE_JOB)
+    def create(self, request: Request) -> Response:
+        """Start a job on something that you may see; `parameters` are those of the type's page."""
+        asked = StartJobSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        runner = JobRunner.registry.get(asked.validated_data["type"])
+        if runner is None:
+            raise ValidationError({"type": [f"There is no job type “{asked.validated_data['type']}”."]})
+        if not can(request.user, runner.permission):
+            raise PermissionDenied
+        visible = runner.model._default_manager.for_user(request.user)  # type: ignore[attr-defined]
+        subject = get_object_or_404(visible, pk=asked.validated_data["subject"])
+        return queued(start(runner, subject, request, asked.validated_data["parameters"]))
+
+    @extend_schema(summary="Cancel a job", responses=ONE_JOB)
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Ask the job to stop; it is cancelled within seconds, or 409 if it had ended."""
+        job = self.get_object()
+        if not job.request_cancel():
+            raise Refused("The job has already ended.")
+        job.refresh_from_db()
+        live.announce(job, job.status)
+        return queued(job)
+
+    @extend_schema(summary="List running jobs")
+    @action(detail=False)
+    def running(self, request: Request) -> Response:
+        """What runs now, in one answer without pages."""
+        jobs = self.get_queryset().running().order_by("started_at")[:500]
+        return Response(
+            {"count": len(jobs), "next": None, "previous": None, "results": JobSerializer(jobs, many=True).data}
+        )
+
+    @extend_schema(
+        summary="Read a job's log",
+        parameters=[OpenApiParameter("after", int, description="Only lines with a larger number.")],
+        responses=LogLineSerializer(many=True),
+        filters=False,
+    )
+    @action(detail=True, pagination_class=None, filterset_class=None)
+    def log(self, request: Request, pk: UUID) -> Response:
+        """Up to 1,000 lines after number `after`; ask again with the last number to go on."""
+        job = get_object_or_404(self.get_queryset(), pk=pk)
+        after = request.query_params.get("after", "0")
+        if not after.isdecimal() or len(after) > 9:
+            raise ValidationError({"after": ["This must be the number of a line."]})
+        lines = LogLine.objects.filter(job=job).after(int(after)).select_related("job")[:LINES]
+        return Response(LogLineSerializer(lines, many=True).data)
+
+    @extend_schema(summary="Run a job again", request=None, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: UUID) -> Response:
+        """Start what an ended job did, as a new job with the same parameters."""
+        job = self.get_object()
+        runner = JobRunner.registry.get(job.type)
+        if runner is None:
+            raise NotFound
+        if not can(request.user, runner.permission):
+            raise PermissionDenied
+        return queued(retry_of(job, user=signed_in(request), trigger=Job.Trigger.RETRY))
+
+
+@extend_schema_view(list=extend_schema(summary="List log lines of all jobs, newest first"))
+class LogViewSet(mixins.ListModelMixin, GenericViewSet[LogLine]):
+    serializer_class = LogLineSerializer
+    filterset_class = LogFilter
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.LOGS_VIEW}
+
+    def get_queryset(self) -> LogLineQuerySet:
+        return LogLine.objects.for_user(self.request.user).select_related("job").order_by("-id")
