@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import re
+import shlex
+from ipaddress import ip_address
+from typing import Any, Self
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import encryption
+from accounts.access import Permission, can
+from accounts.models import User
+from servers.keys import new_key_pair
+from servers.ssh.remote import HostKey, Login, Remote
+from servers.ssh.transport import HostKeyUnconfirmed
+
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+
+# Names appear in archive names, paths and sentences, so they are plain.
+validate_name = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z",
+    _("Use letters, digits, dots, dashes and underscores, and begin with a letter or digit."),
+)
+validate_user_name = RegexValidator(
+    r"\A[A-Za-z_][A-Za-z0-9._-]*\$?\Z", _("This is not a name that a Unix user can have.")
+)
+
+
+def validate_address(value: str) -> None:
+    try:
+        ip_address(value)
+    except ValueError:
+        if len(value) > 253 or not HOST_NAME.fullmatch(value):
+            raise ValidationError(_("Enter a host name or an IP address, nothing else.")) from None
+
+
+class Tag(models.Model):
+    name = models.CharField(_("name"), max_length=40, unique=True, validators=[validate_name])
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ServerQuerySet(models.QuerySet["Server"]):
+    def for_user(self, user: User | AnonymousUser) -> Self:
+        return self if can(user, Permission.SERVER_VIEW) else self.none()
+
+    def usable(self) -> Self:
+        return self.filter(enabled=True).exclude(host_key="")
+
+
+class Server(models.Model):
+    """A machine that we reach over SSH."""
+
+    name = models.CharField(_("name"), max_length=60, unique=True, validators=[validate_name])
+    address = models.CharField(_("address"), max_length=253, validators=[validate_address])
+    port = models.PositiveIntegerField(
+        _("SSH port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
+    )
+    username = models.CharField(_("SSH user"), max_length=64, default="root", validators=[validate_user_name])
+    use_sudo = models.BooleanField(
+        _("run borg with sudo"),
+        default=True,
+        help_text=_("For users other than root. Without it, borg reads what the user may read."),
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    tags: models.ManyToManyField[Tag, Any] = models.ManyToManyField(
+        Tag, verbose_name=_("tags"), blank=True, related_name="servers"
+    )
+
+    private_key_encrypted = models.TextField(editable=False)
+    public_key = models.TextField(editable=False)
+    # "type base64", as in known_hosts. `host_key` is what somebody confirmed, "" before that;
+    # `host_key_seen` is what the server showed last.
+    host_key = models.TextField(blank=True, editable=False)
+    host_key_seen = models.TextField(blank=True, editable=False)
+
+    # What the last test found.
+    system = models.CharField(max_length=120, blank=True, editable=False)
+    borg_path = models.CharField(max_length=255, blank=True, editable=False)
+    borg_version = models.CharField(max_length=20, blank=True, editable=False)
+    tested_at = models.DateTimeField(null=True, editable=False)
+    test_ok = models.BooleanField(null=True, editable=False)
+    seen_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ServerQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+        verbose_name = _("server")
+        verbose_name_plural = _("servers")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self.public_key:
+            private, self.public_key = new_key_pair(f"phpborg@{self.name}")
+            self.private_key_encrypted = encryption.encrypt(private)
+        super().save(*args, **kwargs)
+
+    def get_absolute_url(self) -> str:
+        return reverse("server", args=[self.pk])
+
+    # --- Getting in ----------------------------------------------------------------------------
+
+    @property
+    def needs_sudo(self) -> bool:
+        return self.use_sudo and self.username != "root"
+
+    @property
+    def fingerprint(self) -> str:
+        return HostKey.parse(self.host_key).fingerprint if self.host_key else ""
+
+    @property
+    def fingerprint_seen(self) -> str:
+        return HostKey.parse(self.host_key_seen).fingerprint if self.host_key_seen else ""
+
+    @property
+    def host_key_changed(self) -> bool:
+        return bool(self.host_key and self.host_key_seen and self.host_key != self.host_key_seen)
+
+    def connect(self) -> Remote:
+        """Open an SSH session; a worker's business. Raises Failure."""
+        if not self.host_key:
+            raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self.name} yet.")
+        private_key = encryption.decrypt(self.private_key_encrypted)
+        login = Login(self.address, self.port, self.username, private_key, sudo=self.needs_sudo)
+        remote = Remote(login, HostKey.parse(self.host_key))
+        Server.objects.filter(pk=self.pk).update(seen_at=timezone.now())
+        return remote
+
+    def remember_host_key(self, seen: HostKey) -> None:
+        Server.objects.filter(pk=self.pk).update(host_key_seen=str(seen))
+        self.host_key_seen = str(seen)
+
+    def confirm_host_key(self, fingerprint: str) -> bool:
+        """Pin the key that the server showed, if it is the one that the person looked at."""
+        if not self.host_key_seen or fingerprint != self.fingerprint_seen:
+            return False
+        shown = Server.objects.filter(pk=self.pk, host_key_seen=self.host_key_seen)
+        return bool(shown.update(host_key=self.host_key_seen))
+
+    # --- What its administrator has to type -------------------------------------------------------
+
+    @property
+    def key_command(self) -> str:
+        """Run on the server as the SSH user: lets us in."""
+        options = "restrict"
+        line = shlex.quote(f"{options} {self.public_key}")
+        return f"mkdir -p -m 700 ~/.ssh && echo {line} >> ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys"
+
+    @property
+    def sudoers_line(self) -> str:
+        """For /etc/sudoers.d/phpborg. SETENV lets us hand borg its settings; borg as root is root anyway."""
+        return f"{self.username} ALL=(root) NOPASSWD:SETENV: {self.borg_path or '/usr/bin/borg'}"

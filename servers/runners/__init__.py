@@ -1,0 +1,1 @@
+"""One file per job type that works on a server."""

@@ -1,0 +1,283 @@
+"""Commands on a server, over SSH (paramiko)."""
+
+import base64
+import contextlib
+import hashlib
+import io
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import paramiko
+
+from servers.ssh.command import PID_MARK, Command, shell_line
+from servers.ssh.transport import (
+    CHUNK,
+    ConnectionLost,
+    HostKeyChanged,
+    Lines,
+    LoginRefused,
+    Output,
+    Tick,
+    Unreachable,
+)
+
+CONNECT_SECONDS = 15
+KEEPALIVE_SECONDS = 15
+DEAD_PEER_MILLISECONDS = 20_000  # unacknowledged data for so long means that nobody is there
+WINDOW_BYTES = 16 * 1024 * 1024
+PACKET_BYTES = 256 * 1024
+GRACE_SECONDS = {"INT": 8.0, "TERM": 4.0, "KILL": 4.0}
+
+# AEAD first: it spares a MAC in Python's hands and is the fastest; nothing with CBC, MD5 or SHA-1.
+CIPHERS = (
+    "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr",
+)  # fmt: skip
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A server's public key, as in known_hosts: its type and its base64 text."""
+
+    type: str
+    text: str
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Read "type base64". Raises ValueError."""
+        words = line.split()
+        if len(words) < 2:
+            raise ValueError("A host key has a type and a text.")
+        return cls(words[0], words[1])
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.text}"
+
+    @property
+    def fingerprint(self) -> str:
+        """As `ssh-keygen -lf` shows it."""
+        digest = hashlib.sha256(base64.b64decode(self.text)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where to, as whom, and with which key."""
+
+    host: str
+    port: int
+    user: str
+    private_key: str = field(repr=False)  # OpenSSH text, Ed25519
+    sudo: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+def see_host_key(host: str, port: int) -> HostKey:
+    """Shake hands as far as the server's key, and log in nowhere. Raises Unreachable."""
+    with contextlib.closing(_transport(_connect(host, port))) as transport:
+        try:
+            transport.start_client(timeout=CONNECT_SECONDS)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _no_ssh(host, port, error) from error
+        key = transport.get_remote_server_key()
+        return HostKey(key.get_name(), key.get_base64())
+
+
+class Remote:
+    """An SSH session on a server whose key is `host_key`; a context manager that closes it.
+
+    Raises Unreachable, HostKeyChanged or LoginRefused when it is made.
+    """
+
+    def __init__(self, login: Login, host_key: HostKey) -> None:
+        self.name = login.host
+        self.login = login
+        self._client = paramiko.SSHClient()
+        self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        self._client.get_host_keys().add(
+            login.host if login.port == 22 else f"[{login.host}]:{login.port}",
+            host_key.type,
+            paramiko.PKey.from_type_string(host_key.type, base64.b64decode(host_key.text)),
+        )
+        try:
+            self._log_in()
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _log_in(self) -> None:
+        login = self.login
+        sock = _connect(login.host, login.port)
+        try:
+            self._client.connect(
+                login.host, login.port, login.user, sock=sock, transport_factory=_transport,  # type: ignore[arg-type]  # paramiko calls it with keywords
+                pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(login.private_key)),
+                allow_agent=False, look_for_keys=False, timeout=CONNECT_SECONDS,
+                banner_timeout=CONNECT_SECONDS, auth_timeout=2 * CONNECT_SECONDS,
+            )  # fmt: skip
+        except paramiko.BadHostKeyException as error:
+            seen = HostKey(error.key.get_name(), error.key.get_base64())
+            raise HostKeyChanged(
+                f"The host key of {login.host} has changed: it now shows {seen.type} {seen.fingerprint}. "
+                "Nothing was sent."
+            ) from error
+        except paramiko.AuthenticationException as error:
+            raise LoginRefused(f"{login.host} refused our key for the user {login.user}.") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _no_ssh(login.host, login.port, error) from error
+        transport = self._client.get_transport()
+        assert transport
+        transport.set_keepalive(KEEPALIVE_SECONDS)
+        self.transport = transport
+
+    def start(self, command: Command, tick: Tick) -> "RemoteProcess":
+        channel = self.open_channel()
+        channel.exec_command(shell_line(command, sudo=self.login.sudo))  # bytes, for names that are not UTF-8
+        with contextlib.suppress(OSError):  # it may have ended already; its exit code will say why
+            channel.sendall(command.stdin)
+        channel.shutdown_write()
+        return RemoteProcess(self, channel, tick)
+
+    def open_channel(self) -> paramiko.Channel:
+        """A session channel with a large window. Raises ConnectionLost."""
+        try:
+            return self.transport.open_session(WINDOW_BYTES, PACKET_BYTES, timeout=CONNECT_SECONDS)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self.lost() from error
+
+    def lost(self) -> ConnectionLost:
+        return ConnectionLost(f"The SSH connection to {self.name} broke.")
+
+    @property
+    def is_alive(self) -> bool:
+        return self.transport.is_active()
+
+    def signal(self, number: str, target: str, *, seconds: float = 5.0) -> bool:
+        """Send a signal to a process (or to a group: "-123"); False when that was not possible."""
+        try:
+            channel = self.open_channel()
+            channel.settimeout(seconds)
+            channel.exec_command(f"kill -{number} -- {target}")
+            channel.recv(1)
+            return channel.recv_exit_status() == 0
+        except (ConnectionLost, paramiko.SSHException, OSError):
+            return False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RemoteProcess:
+    def __init__(self, remote: Remote, channel: paramiko.Channel, tick: Tick) -> None:
+        self._remote = remote
+        self._channel = channel
+        self._tick = tick
+        self.pid: int | None = None
+
+    def __iter__(self) -> Iterator[Output]:
+        lines = Lines()
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        while True:
+            self._tick()
+            at_end = self._channel.eof_received or self._channel.closed  # asked before reading, or data is lost
+            idle = True
+            if self._channel.recv_ready():
+                idle = False
+                yield self._channel.recv(CHUNK)
+            if self._channel.recv_stderr_ready():
+                idle = False
+                yield from self._without_pid(lines.feed(self._channel.recv_stderr(CHUNK)))
+            if idle and at_end:
+                break
+            if idle:
+                poll.poll(1000)
+        yield from lines.end()
+        self._wait_for_status(self._tick)
+
+    def _without_pid(self, lines: list[str]) -> Iterator[str]:
+        for line in lines:
+            if self.pid is None and line.startswith(PID_MARK) and line.removeprefix(PID_MARK).isdigit():
+                self.pid = int(line.removeprefix(PID_MARK))
+            else:
+                yield line
+
+    def _wait_for_status(self, tick: Callable[[], None]) -> None:
+        while not self._channel.status_event.wait(1.0) and self._remote.is_alive:
+            tick()
+        if not self._remote.is_alive and self._channel.exit_status == -1:
+            raise self._remote.lost()
+
+    def exit_code(self) -> int | None:
+        code = self._channel.exit_status
+        return code if code >= 0 else None
+
+    def end(self) -> None:
+        """INT, for borg's checkpoint; then TERM and KILL for the whole group; then hang up.
+
+        Where we may not signal it (borg under sudo), hanging up is all: the relay closes next, and
+        borg ends with its repository connection.
+        """
+        if self.pid is not None:
+            for number, seconds in GRACE_SECONDS.items():
+                if self._channel.status_event.is_set() or not self._remote.is_alive:
+                    break
+                if not self._remote.signal(number, str(self.pid) if number == "INT" else f"-{self.pid}"):
+                    break
+                self._drain(seconds)
+        self._channel.close()
+
+    def _drain(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._channel.status_event.is_set() and time.monotonic() < deadline:
+            while self._channel.recv_ready():
+                self._channel.recv(CHUNK)
+            while self._channel.recv_stderr_ready():
+                self._channel.recv_stderr(CHUNK)
+            self._channel.status_event.wait(0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    try:
+        sock = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+    except socket.gaierror as error:
+        raise Unreachable(f"The name {host} is unknown: {error.strerror}.") from error
+    except TimeoutError as error:
+        raise Unreachable(f"{host} did not answer on port {port} within {CONNECT_SECONDS} seconds.") from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Unreachable(f"{host} cannot be reached on port {port}: {reason}.") from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # paramiko's keepalive sends, but does not miss the answers; the kernel does (BORG.md, finding 8).
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MILLISECONDS)
+    return sock
+
+
+def _transport(sock: socket.socket, **options: Any) -> paramiko.Transport:
+    transport = paramiko.Transport(sock, **options)
+    security = transport.get_security_options()
+    security.ciphers = CIPHERS
+    security.digests = MACS
+    return transport
+
+
+def _no_ssh(host: str, port: int, error: Exception) -> Unreachable:
+    return Unreachable(f"{host} answers on port {port}, but not as an SSH server that we can talk to: {error}.")

@@ -1,0 +1,78 @@
+from typing import Any, ClassVar
+
+from django.db.models import ProtectedError, QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import ModelViewSet
+
+from accounts import audit
+from accounts.access import Permission
+from jobs.runner import Refused
+from jobs.starting import ONE_JOB, queued, start
+from servers.filters import ServerFilter
+from servers.models import Server
+from servers.runners.test import TestConnection
+from servers.serializers import HostKeySerializer, ServerSerializer
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List servers"),
+    retrieve=extend_schema(summary="Show a server"),
+    create=extend_schema(summary="Add a server", description="Its key pair is made along."),
+    update=extend_schema(summary="Replace a server's settings"),
+    partial_update=extend_schema(summary="Change a server's settings"),
+    destroy=extend_schema(summary="Delete a server", description="409 while it has plans or repositories."),
+)
+class ServerViewSet(ModelViewSet[Server]):
+    serializer_class = ServerSerializer
+    filterset_class = ServerFilter
+    permissions: ClassVar[dict[str, Permission | None]] = {
+        "list": Permission.SERVER_VIEW,
+        "retrieve": Permission.SERVER_VIEW,
+        **dict.fromkeys(
+            ("create", "update", "partial_update", "destroy", "test", "host_key"), Permission.SERVER_MANAGE
+        ),
+    }
+
+    def get_queryset(self) -> QuerySet[Server]:
+        return Server.objects.for_user(self.request.user).prefetch_related("tags").order_by("name")
+
+    def perform_create(self, serializer: BaseSerializer[Server]) -> None:
+        server = serializer.save()
+        audit.record("server.added", request=self.request, target=server.name)
+
+    def perform_update(self, serializer: BaseSerializer[Server]) -> None:
+        server = serializer.save()
+        fields = sorted(serializer.validated_data)
+        audit.record("server.changed", request=self.request, target=server.name, detail={"fields": fields})
+
+    def perform_destroy(self, instance: Server) -> None:
+        try:
+            instance.delete()
+        except ProtectedError as error:
+            raise Refused(f"{instance.name} has plans or repositories. Delete those first.") from error
+        audit.record("server.deleted", request=self.request, target=instance.name)
+
+    @extend_schema(summary="Test the connection", request=None, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, pk: Any = None) -> Response:
+        """Reach, host key, login, sudo, borg, free space; the job's result has a sentence for each."""
+        return queued(start(TestConnection, self.get_object(), request))
+
+    @extend_schema(summary="Confirm the host key", request=HostKeySerializer, responses=ServerSerializer)
+    @action(detail=True, methods=["post"], url_path="host-key")
+    def host_key(self, request: Request, pk: Any = None) -> Response:
+        """Trust the key that the server showed, named by its fingerprint; before that only the test runs."""
+        server = self.get_object()
+        asked = HostKeySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        fingerprint, before = asked.validated_data["fingerprint"], server.fingerprint
+        if not server.confirm_host_key(fingerprint):
+            raise ValidationError({"fingerprint": ["The server did not show a key with this fingerprint last."]})
+        detail = {"fingerprint": fingerprint, "before": before}
+        audit.record("host_key.confirmed", request=request._request, target=server.name, detail=detail)
+        return Response(self.get_serializer(self.get_object()).data)
