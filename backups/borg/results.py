@@ -1,0 +1,194 @@
+"""What borg prints on standard output, as values."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from backups.borg.commands import LISTING_FIELDS
+
+ARCHIVE_ID = re.compile(r"[0-9a-f]{64}")
+RECORD_LIMIT = 256 * 1024  # characters of one entry's escaped text; a path may have 4,096 bytes
+
+
+class Unreadable(ValueError):
+    """Borg's answer is not what it should be; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class CreateResult:
+    """The proof of a backup. Sizes in bytes, times in UTC, duration in seconds."""
+
+    archive_id: str
+    name: str
+    repository_id: str
+    start: datetime
+    end: datetime
+    duration: float
+    original: int
+    compressed: int
+    deduplicated: int
+    files: int
+    repository_compressed: int  # all archives, before deduplication
+    repository_deduplicated: int  # what the repository takes on disk, about
+    repository_original: int
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    archive_id: str
+    name: str
+    start: datetime
+
+
+@dataclass(frozen=True)
+class RepositoryInfo:
+    repository_id: str
+    encryption: str
+    archives: tuple[ArchiveInfo, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, folder or other thing in an archive; `path` has no leading slash."""
+
+    path: bytes
+    mode: str  # as `ls -l` shows it; borg writes "h" first for a hard link to an earlier entry
+    user: str
+    group: str
+    size: int  # bytes; 0 for a hard link to an earlier entry
+    modified_at: datetime | None
+    link: bytes  # a symlink's target, or the earlier entry of a hard link
+    healthy: bool
+
+
+def parse_create(stdout: bytes) -> CreateResult:
+    """Read what `create --json` printed. Raises Unreadable."""
+    data = _object_with("archive", stdout)
+    try:
+        archive, stats = data["archive"], data["archive"]["stats"]
+        totals = data["cache"]["stats"]
+        return CreateResult(
+            archive_id=_archive_id(archive["id"]),
+            name=_text(archive["name"]),
+            repository_id=_archive_id(data["repository"]["id"]),
+            start=_time(archive["start"]),
+            end=_time(archive["end"]),
+            duration=float(archive["duration"]),
+            original=_size(stats["original_size"]),
+            compressed=_size(stats["compressed_size"]),
+            deduplicated=_size(stats["deduplicated_size"]),
+            files=_size(stats["nfiles"]),
+            repository_original=_size(totals["total_size"]),
+            repository_compressed=_size(totals["total_csize"]),
+            repository_deduplicated=_size(totals["unique_csize"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"borg's description of the archive is incomplete ({error})") from error
+
+
+def parse_archives(stdout: bytes) -> RepositoryInfo:
+    """Read what `list --json` printed. Raises Unreadable."""
+    data = _object_with("archives", stdout)
+    try:
+        return RepositoryInfo(
+            _archive_id(data["repository"]["id"]),
+            _text(data["encryption"]["mode"]),
+            tuple(
+                ArchiveInfo(_archive_id(item["id"]), _text(item["name"]), _time(item["start"]))
+                for item in data["archives"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"borg's list of archives is incomplete ({error})") from error
+
+
+def parse_key(stdout: bytes) -> str:
+    """Read what `key export` printed. Raises Unreadable."""
+    text = stdout.decode("ascii", "replace")
+    found = re.search(r"BORG_KEY [0-9a-f]{64}\n[A-Za-z0-9+/=\n]+", text)
+    if not found:
+        raise Unreadable("borg printed no key")
+    return found.group(0).rstrip("\n") + "\n"
+
+
+def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
+    """Read what `list_files` prints, piece by piece, in constant memory. Raises Unreadable."""
+    decoder = codecs.getincrementaldecoder("unicode_escape")()
+    rest: list[str] = []
+    tail = ""
+    try:
+        for chunk in chunks:
+            *fields, tail = (tail + decoder.decode(chunk)).split("\0")
+            if len(tail) > RECORD_LIMIT:
+                raise Unreadable("an entry of the listing is longer than any file name can be")
+            rest += fields
+            whole = len(rest) - len(rest) % len(LISTING_FIELDS)
+            for start in range(0, whole, len(LISTING_FIELDS)):
+                yield _entry(rest[start : start + len(LISTING_FIELDS)])
+            del rest[:whole]
+        tail += decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise Unreadable("the listing is not what borg writes") from error
+    if rest or tail:
+        raise Unreadable("the listing ends in the middle of an entry")
+
+
+def _entry(fields: list[str]) -> Entry:
+    mode, user, group, size, modified_at, link, health, path = fields
+    try:
+        return Entry(
+            path=path.encode("utf-8", "surrogateescape"),
+            mode=mode[:10],
+            user=user[:64],
+            group=group[:64],
+            size=_size(int(size)),
+            modified_at=_time(modified_at) if modified_at else None,
+            link=link.encode("utf-8", "surrogateescape"),
+            healthy=health == "healthy",
+        )
+    except (ValueError, OverflowError) as error:
+        raise Unreadable(f"an entry of the listing is not what borg writes ({error})") from error
+
+
+def _object_with(key: str, stdout: bytes) -> dict[str, Any]:
+    """The JSON object that has `key`; a chatty shell may have printed lines before it."""
+    text = stdout.decode("utf-8", "surrogateescape")
+    decoder = json.JSONDecoder()
+    for found in re.finditer(r"^\{", text, re.MULTILINE):
+        try:
+            data, _ = decoder.raw_decode(text, found.start())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(data, dict) and key in data:
+            return data
+    raise Unreadable("borg printed no result")
+
+
+def _archive_id(value: Any) -> str:
+    if not isinstance(value, str) or not ARCHIVE_ID.fullmatch(value):
+        raise ValueError("an id is not 64 hexadecimal digits")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 1000:
+        raise ValueError("a name is not text")
+    return value
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError("a size is not a number of bytes")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    """Borg writes local times without a zone; TZ=UTC made them UTC."""
+    if not isinstance(value, str):
+        raise ValueError("a time is not text")  # noqa: TRY004
+    time = datetime.fromisoformat(value)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,94 @@
+"""How well servers are protected, in the five states that every page knows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from django.db.models import Prefetch, prefetch_related_objects
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backups.models import Plan
+from jobs.models import Job
+from servers.models import Server
+
+
+class State(StrEnum):
+    PROTECTED = "protected"
+    ATTENTION = "attention"
+    AT_RISK = "at-risk"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+
+
+LABELS = {
+    State.PROTECTED: gettext_lazy("protected"),
+    State.ATTENTION: gettext_lazy("attention"),
+    State.AT_RISK: gettext_lazy("at risk"),
+    State.RUNNING: gettext_lazy("running"),
+    State.UNKNOWN: gettext_lazy("unknown"),
+}
+WORST_FIRST = [State.AT_RISK, State.ATTENTION, State.RUNNING, State.UNKNOWN, State.PROTECTED]
+
+
+@dataclass(frozen=True)
+class Health:
+    state: State
+    reason: str = ""  # a sentence; "" when there is nothing to say
+    last_good_at: datetime | None = None
+    plan: Plan | None = None  # the one that the reason is about
+
+    @property
+    def label(self) -> str:
+        return str(LABELS[self.state])
+
+    @property
+    def needs_somebody(self) -> bool:
+        return self.state in (State.ATTENTION, State.AT_RISK)
+
+
+def of_plan(plan: Plan) -> Health:
+    """Reads `plan.last_job`: fetch it along (Plan.objects.with_scope)."""
+    state, reason = _judge(plan, plan.last_job)
+    return Health(state, reason, plan.last_good_at, plan)
+
+
+def _judge(plan: Plan, last: Job | None) -> tuple[State, str]:
+    if not plan.enabled:
+        return State.UNKNOWN, _("The plan is paused.")
+    if last is None:
+        return State.UNKNOWN, _("It has not run yet.")
+    if last.status == Job.Status.FAILED:
+        return State.AT_RISK, last.error
+    if suspicion := (last.result or {}).get("suspicion"):
+        return State.ATTENTION, suspicion
+    if plan.last_good_at is None:
+        return State.AT_RISK, _("There is no good archive yet.")
+    if last.warnings:
+        return State.ATTENTION, _("The last backup has warnings: some files could not be saved.")
+    return State.PROTECTED, ""
+
+
+def of_servers(servers: Iterable[Server]) -> dict[int, Health]:
+    """The health of each server by its id, in one more query however many there are."""
+    servers = list(servers)
+    plans = Prefetch("plans", Plan.objects.select_related("last_job"))
+    prefetch_related_objects(servers, plans)
+    return {server.pk: of_server(server) for server in servers}
+
+
+def of_server(server: Server) -> Health:
+    """The worst of its plans."""
+    if not server.enabled:
+        return Health(State.UNKNOWN, _("The server is switched off."))
+    if server.host_key_changed:
+        return Health(State.AT_RISK, _("Its host key has changed: nothing runs until somebody has looked at it."))
+    if not server.host_key:
+        return Health(State.UNKNOWN, _("Its host key is not confirmed yet."))
+    plans = [of_plan(plan) for plan in server.plans.all()]
+    if not plans:
+        return Health(State.UNKNOWN, _("No plan saves anything of it yet."))
+    worst = min(plans, key=lambda health: WORST_FIRST.index(health.state))
+    newest = max((health.last_good_at for health in plans if health.last_good_at), default=None)
+    return Health(worst.state, worst.reason, newest, worst.plan)

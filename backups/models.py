@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, RegexValidator
+from django.db import models
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from accounts import encryption
+from accounts.access import Permission, can
+from accounts.models import User, validate_time_zone
+from servers.models import Server, validate_name
+
+# What borg's own location syntax and every shell take as it stands.
+validate_pool_path = RegexValidator(
+    r"\A(/[A-Za-z0-9._@+-]+)+/?\Z",
+    _("Enter a path from the root, of letters, digits and . _ @ + - only, as /srv/borg."),
+)
+validate_compression = RegexValidator(
+    r"\A(auto,)?(none|lz4|zstd(,([1-9]|1\d|2[0-2]))?|zlib(,[0-9])?|lzma(,[0-9])?)\Z",
+    _("Enter none, lz4, zstd, zlib or lzma, with a level if you like (zstd,9)."),
+)
+
+
+def validate_no_dots(value: str) -> None:
+    if {".", ".."} & set(PurePosixPath(value).parts) or "/./" in value:
+        raise ValidationError(_("The path must not have a “.” or “..” in it."))
+
+
+class VisibleQuerySet(models.QuerySet[Any]):
+    def for_user(self, user: User | AnonymousUser) -> Self:
+        return self if can(user, Permission.BACKUP_VIEW) else self.none()
+
+
+class StoragePool(models.Model):
+    """A folder on a worker's machine in which repositories are made."""
+
+    name = models.CharField(_("name"), max_length=60, unique=True, validators=[validate_name])
+    path = models.CharField(
+        _("path"),
+        max_length=200,
+        unique=True,
+        validators=[validate_pool_path, validate_no_dots],
+        help_text=_("A folder that exists on the worker's machine and that phpBorg may write to."),
+    )
+    place = models.CharField(
+        _("place"),
+        max_length=40,
+        default="default",
+        help_text=_("Whose workers can reach it; one of WORKER_PLACES."),
+    )
+
+    # What the last look found.
+    checked_at = models.DateTimeField(null=True, editable=False)
+    problem = models.CharField(max_length=300, blank=True, editable=False)
+    free_bytes = models.BigIntegerField(null=True, editable=False)
+    total_bytes = models.BigIntegerField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+        verbose_name = _("storage pool")
+        verbose_name_plural = _("storage pools")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("pool", args=[self.pk])
+
+    def clean(self) -> None:
+        self.path = self.path.rstrip("/")
+
+    @property
+    def state_shown(self) -> str:
+        if self.checked_at is None:
+            return "unknown"
+        return "at-risk" if self.problem else "protected"
+
+    @property
+    def state_label(self) -> str:
+        labels = {"unknown": _("not looked at"), "at-risk": _("cannot be used"), "protected": _("ready")}
+        return str(labels[self.state_shown])
+
+    @property
+    def used_share(self) -> float | None:
+        """Between 0 and 1; None before the first look."""
+        if not self.total_bytes or self.free_bytes is None:
+            return None
+        return 1 - self.free_bytes / self.total_bytes
+
+
+class Repository(models.Model):
+    """A borg repository, for the archives of one server.
+
+    One server each: several in one repository would weaken its encryption (they share counters)
+    and make each of them read what the others wrote.
+    """
+
+    class State(models.TextChoices):
+        CREATING = "creating", _("being made")
+        READY = "ready", _("ready")
+        FAILED = "failed", _("not made")
+
+    name = models.CharField(_("name"), max_length=60, validators=[validate_name])
+    pool = models.ForeignKey(StoragePool, models.PROTECT, related_name="repositories", verbose_name=_("storage pool"))
+    server = models.ForeignKey(Server, models.PROTECT, related_name="repositories", verbose_name=_("server"))
+    state = models.CharField(max_length=10, choices=State.choices, default=State.CREATING, editable=False)
+    borg_id = models.CharField(max_length=64, blank=True, editable=False)
+    passphrase_encrypted = models.TextField(blank=True, editable=False)
+    key_encrypted = models.TextField(blank=True, editable=False)  # `borg key export`
+
+    # Of all archives together, as the last backup told; bytes.
+    original_bytes = models.BigIntegerField(default=0, editable=False)
+    compressed_bytes = models.BigIntegerField(default=0, editable=False)
+    deduplicated_bytes = models.BigIntegerField(default=0, editable=False)
+    measured_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+        verbose_name = _("repository")
+        verbose_name_plural = _("repositories")
+        constraints = [models.UniqueConstraint(fields=["pool", "name"], name="repository_name_in_pool")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("repository", args=[self.pk])
+
+    @property
+    def state_shown(self) -> str:
+        """The state, of the five that pages know."""
+        return {self.State.READY.value: "protected", self.State.FAILED.value: "at-risk"}.get(self.state, "running")
+
+    @property
+    def path(self) -> str:
+        return f"{self.pool.path}/{self.name}"
+
+    @property
+    def hold(self) -> str:
+        """The key of "nobody else writes to it now" (Job.holds)."""
+        return f"repository:{self.pk}"
+
+    def passphrase(self) -> str:
+        """Decrypt it: for a worker on its way to borg, or for an administrator who asked."""
+        return encryption.decrypt(self.passphrase_encrypted)
+
+    @property
+    def saved_share(self) -> float | None:
+        """What compression and deduplication spared, between 0 and 1."""
+        return 1 - self.deduplicated_bytes / self.original_bytes if self.original_bytes else None
+
+
+class Source(models.Model):
+    """What is saved of one server: a kind with its parameters (backups/sources)."""
+
+    name = models.CharField(_("name"), max_length=60, validators=[validate_name])
+    server = models.ForeignKey(Server, models.CASCADE, related_name="sources", verbose_name=_("server"))
+    kind = models.CharField(_("kind"), max_length=40, default="files")
+    parameters: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+        verbose_name = _("source")
+        verbose_name_plural = _("sources")
+        constraints = [models.UniqueConstraint(fields=["server", "name"], name="source_name_on_server")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RetentionPolicy(models.Model):
+    """How long archives are kept; borg's own words and meaning. 0: this rule keeps none."""
+
+    name = models.CharField(_("name"), max_length=60, unique=True)
+    keep_within = models.CharField(
+        _("keep all within"), max_length=10, blank=True, default="2d",
+        validators=[RegexValidator(r"\A[1-9]\d{0,4}[Hdwmy]\Z", _("Enter a number with H, d, w, m or y, as 2d."))],
+    )  # fmt: skip
+    keep_last = models.PositiveIntegerField(_("keep last"), default=0, validators=[MaxValueValidator(100_000)])
+    keep_hourly = models.PositiveIntegerField(_("keep hourly"), default=0, validators=[MaxValueValidator(100_000)])
+    keep_daily = models.PositiveIntegerField(_("keep daily"), default=7, validators=[MaxValueValidator(100_000)])
+    keep_weekly = models.PositiveIntegerField(_("keep weekly"), default=4, validators=[MaxValueValidator(100_000)])
+    keep_monthly = models.PositiveIntegerField(_("keep monthly"), default=12, validators=[MaxValueValidator(100_000)])
+    keep_yearly = models.PositiveIntegerField(_("keep yearly"), default=0, validators=[MaxValueValidator(100_000)])
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["name"]
+        verbose_name = _("retention policy")
+        verbose_name_plural = _("retention policies")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PlanQuerySet(VisibleQuerySet):
+    def with_scope(self) -> Self:
+        return self.select_related("server", "repository__pool", "retention", "last_job")
+
+
+class Plan(models.Model):
+    """Sources of one server, a repository, when, for how long, and how."""
+
+    name = models.CharField(_("name"), max_length=60, validators=[validate_name])
+    server = models.ForeignKey(Server, models.PROTECT, related_name="plans", verbose_name=_("server"))
+    repository = models.ForeignKey(Repository, models.PROTECT, related_name="plans", verbose_name=_("repository"))
+    sources: models.ManyToManyField[Source, Any] = models.ManyToManyField(
+        Source, related_name="plans", verbose_name=_("sources")
+    )
+    retention = models.ForeignKey(
+        RetentionPolicy, models.SET_NULL, null=True, blank=True, related_name="plans", verbose_name=_("retention")
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    compression = models.CharField(_("compression"), max_length=20, default="lz4", validators=[validate_compression])
+    upload_kib_per_second = models.PositiveIntegerField(
+        _("upload limit (KiB/s)"), default=0, help_text=_("0: as fast as it goes.")
+    )
+    schedule = models.CharField(
+        _("schedule"), max_length=100, blank=True, help_text=_("A cron expression; empty: only by hand.")
+    )
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", validators=[validate_time_zone])
+    next_run_at = models.DateTimeField(null=True, editable=False)
+    # Kept by RunBackup.ended, so that a page about a thousand plans asks no table of a million jobs.
+    last_job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, editable=False, related_name="+")
+    last_good_at = models.DateTimeField(null=True, editable=False)  # start of the newest archive without suspicion
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["server__name", "name"]
+        verbose_name = _("plan")
+        verbose_name_plural = _("plans")
+        constraints = [models.UniqueConstraint(fields=["server", "name"], name="plan_name_on_server")]
+        indexes = [models.Index(fields=["enabled", "next_run_at"], name="plan_by_next_run")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("plan", args=[self.pk])
+
+    def clean(self) -> None:
+        if self.repository_id and self.server_id and self.repository.server_id != self.server_id:
+            raise ValidationError({"repository": _("This repository belongs to another server.")})
+
+    def last_good_archive(self) -> Archive | None:
+        """The newest archive of the plan that nothing speaks against."""
+        return self.archives.filter(suspicion="").order_by("-start", "-id").first()
+
+
+class ArchiveQuerySet(VisibleQuerySet):
+    def with_scope(self) -> Self:
+        return self.select_related("server", "repository", "plan")
+
+
+class Archive(models.Model):
+    """An archive that we saw being made; `borg_id` says which, whatever its name."""
+
+    repository = models.ForeignKey(Repository, models.PROTECT, related_name="archives")
+    server = models.ForeignKey(Server, models.PROTECT, related_name="archives")
+    plan = models.ForeignKey(Plan, models.SET_NULL, null=True, related_name="archives")
+    job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, related_name="archives")
+    name = models.CharField(_("name"), max_length=200)
+    borg_id = models.CharField(max_length=64)
+    start = models.DateTimeField(_("start"))
+    end = models.DateTimeField(_("end"))
+    duration = models.FloatField(help_text="Seconds.")
+    original_bytes = models.BigIntegerField()
+    compressed_bytes = models.BigIntegerField()
+    deduplicated_bytes = models.BigIntegerField()  # what it added to the repository
+    files = models.BigIntegerField()
+    warnings = models.PositiveIntegerField(default=0)
+    command_line = models.TextField(blank=True)
+    suspicion = models.TextField(blank=True)  # why it may not be what it should be; "": nothing speaks against it
+    comment = models.TextField(_("comment"), blank=True)
+    pinned = models.BooleanField(_("pinned"), default=False)
+    indexed_at = models.DateTimeField(null=True)  # when its listing was read into the catalog
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ArchiveQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-start", "-id"]
+        verbose_name = _("archive")
+        verbose_name_plural = _("archives")
+        constraints = [models.UniqueConstraint(fields=["repository", "borg_id"], name="archive_in_repository")]
+        indexes = [
+            models.Index(fields=["-start", "-id"], name="archive_newest"),
+            models.Index(fields=["server", "-start"], name="archive_by_server"),
+            models.Index(fields=["plan", "-start"], name="archive_by_plan"),
+            models.Index(fields=["repository", "-start"], name="archive_by_repository"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("archive", args=[self.pk])
+
+
+def archive_prefix(plan: Plan) -> str:
+    """With what the names of a plan's archives begin; only characters that borg and shells take."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{plan.server.name}-{plan.name}")

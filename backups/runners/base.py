@@ -1,0 +1,199 @@
+"""What the runners share: following a borg, and getting at a repository."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from backups.borg.commands import Access, serve
+from backups.borg.errors import WARNING_CODES, failure_of
+from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line
+from backups.models import Repository
+from jobs.log import JobLog, Level
+from jobs.runner import JobRunner, Refused
+from servers.models import Server
+from servers.ssh.command import Command
+from servers.ssh.local import Local
+from servers.ssh.relay import Relay
+from servers.ssh.transport import Process, TooMuchOutput, Transport
+
+Subject = TypeVar("Subject", bound=models.Model)
+
+RESULT_LIMIT = 16 * 1024 * 1024  # bytes of standard output that are kept in memory
+MESSAGES_KEPT = 1_000
+PATHS_KEPT = 100
+# As in “/x: open: [Errno 13] Permission denied: 'x'” or “/x: file changed while we backed it up”.
+FILE_WARNING = re.compile(
+    r"(?P<path>/.*?): (?:\w+: )?(?P<why>\[Errno (?P<errno>\d+)\] .*|file changed while .*)", re.DOTALL
+)
+NO_SUCH_FILE = 2
+
+
+@dataclass(frozen=True)
+class FileWarning:
+    """A file that borg could not save as it is."""
+
+    path: str
+    why: str
+    missing: bool
+
+
+@dataclass
+class Ran:
+    """A borg that has ended."""
+
+    code: int | None
+    stdout: bytes = b""
+    messages: list[Message] = field(default_factory=list)
+    file_warnings: list[FileWarning] = field(default_factory=list)
+    unreadable: int = 0  # how many file warnings there were in all
+
+    @property
+    def is_ok(self) -> bool:
+        return self.code == 0
+
+    @property
+    def has_warnings(self) -> bool:
+        return self.code in WARNING_CODES
+
+
+class Follower:
+    """Reads a borg to its end: its words into the job's log, its progress into the job's row."""
+
+    def __init__(self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR) -> None:
+        self._log = log
+        self._worst = worst  # the log shows nothing of this borg as worse than that
+        self._total = total  # bytes that `create` will read, about; None: nobody knows
+        self._rate = Rate()
+        self.ran = Ran(None)
+
+    def stdout_of(self, process: Process) -> Iterator[bytes]:
+        """Yield standard output as it comes, while standard error goes where it belongs."""
+        for output in process:
+            if isinstance(output, bytes):
+                yield output
+            else:
+                self._hear(parse_line(output))
+        self.ran.code = process.exit_code()
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self._progress(event)
+            case Percent():
+                self._percent(event)
+            case Step():
+                self._log.progress(step=event.text)
+            case Message():
+                self._message(event)
+            case Question():
+                self._log.warning(f"borg asked, and got no answer: {event.text}")
+            case Raw():
+                self._log.debug(event.text)
+
+    def _progress(self, seen: Progress) -> None:
+        self._log.progress(
+            files=seen.files, original=seen.original, compressed=seen.compressed, deduplicated=seen.deduplicated,
+            path=seen.path, rate=self._rate.of(seen.original), total=self._total,
+            percent=min(99, seen.original * 100 // self._total) if self._total else None,
+        )  # fmt: skip
+
+    def _percent(self, seen: Percent) -> None:
+        if seen.operation == "extract" and seen.total:
+            self._log.progress(
+                original=seen.current, total=seen.total, path=seen.path, rate=self._rate.of(seen.current),
+                percent=min(100, seen.current * 100 // seen.total), exact=True,
+            )  # fmt: skip
+
+    def _message(self, message: Message) -> None:
+        self._log.write(min(_level(message.level), self._worst), message.text)
+        if len(self.ran.messages) < MESSAGES_KEPT or message.level >= Level.ERROR:
+            self.ran.messages = [*self.ran.messages[-MESSAGES_KEPT:], message]
+        if message.level == Level.WARNING and (found := FILE_WARNING.fullmatch(message.text)):
+            self.ran.unreadable += 1
+            if len(self.ran.file_warnings) < PATHS_KEPT:
+                missing = found["errno"] == str(NO_SUCH_FILE)
+                self.ran.file_warnings.append(FileWarning(found["path"], found["why"][:300], missing))
+
+
+class Rate:
+    """Bytes per second over the last quarter of a minute or so."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def of(self, done: int) -> int | None:
+        now = timezone.now().timestamp()
+        self._marks = [*(mark for mark in self._marks if now - mark[0] < 15), (now, done)]
+        since, before = self._marks[0]
+        return int((done - before) / (now - since)) if now - since >= 1 else None
+
+
+class BorgRunner(JobRunner[Subject]):
+    """A job that runs borg. The passphrase is decrypted here, and goes from here to borg's standard input."""
+
+    # How many seconds of silence a borg may have: it reads single large files without a word.
+    idle_limit_seconds: ClassVar[int] = 60 * 60
+
+    def here(self, repository: Repository) -> Access:
+        """The repository as our own borg sees it, where it lives."""
+        return Access(
+            repository.path, repository.passphrase(), borg=settings.BORG_PATH, base_dir=str(settings.BORG_BASE_DIR)
+        )
+
+    @contextmanager
+    def relayed(self, repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
+        """Log in to `server` and give its borg a way to the repository. Raises Failure."""
+        self.log.phase("connect")
+        tick = self.log.checkpoint
+        our_end = serve(settings.BORG_PATH, repository.path, base_dir=str(settings.BORG_BASE_DIR))
+        with server.connect() as remote, Relay(remote, our_end, tick) as relay:
+            self.log.info(f"Connected to {server.name} ({remote.login}).")
+            access = Access(
+                f"ssh://phpborg{repository.path}", repository.passphrase(), borg=server.borg_path or "borg",
+                rsh=relay.rsh, as_root=True,
+            )  # fmt: skip
+            try:
+                yield remote, access
+            finally:
+                for complaint in relay.complaints:
+                    self.log.debug(f"borg serve: {complaint}")
+
+    def follow(
+        self, machine: Transport, command: Command, *, total: int | None = None, worst: Level = Level.ERROR
+    ) -> Ran:
+        """Run `command` to its end and return what it said. Raises TooMuchOutput."""
+        self.log.info(f"$ {command}")
+        follower = Follower(self.log, total=total, worst=worst)
+        with machine.start(command, self.log.checkpoint) as process:
+            for piece in follower.stdout_of(process):
+                if len(follower.ran.stdout) + len(piece) > RESULT_LIMIT:
+                    raise TooMuchOutput(
+                        f"borg printed more than {RESULT_LIMIT // 1024**2} MB where a few kB are usual."
+                    )
+                follower.ran.stdout += piece
+        return follower.ran
+
+    def ask(self, command: Command, name: str) -> Ran:
+        """Run a borg of our own that must succeed; what it warns of then is only advice. Raises Failure."""
+        ran = self.follow(Local(), command, worst=Level.INFO)
+        if not ran.is_ok:
+            raise failure_of(name, ran.code, ran.messages)
+        return ran
+
+
+def refuse_unready(repository: Repository) -> None:
+    """For the `refuse` of every job that needs a repository. Raises Refused."""
+    if repository.state == Repository.State.CREATING:
+        raise Refused(f"The repository {repository.name} is still being made.")
+    if repository.state == Repository.State.FAILED:
+        raise Refused(f"The repository {repository.name} could not be made. Look at its page.")
+
+
+def _level(level: int) -> Level:
+    return Level(min(max(level // 10 * 10, Level.DEBUG), Level.ERROR))

@@ -1,0 +1,156 @@
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.access import Permission
+from backups.borg import commands
+from backups.borg.errors import BorgFailed, failure_of
+from backups.borg.results import CreateResult, Unreadable, parse_create
+from backups.models import Archive, Plan, Repository, archive_prefix
+from backups.pools import measure
+from backups.runners.base import BorgRunner, Ran, refuse_unready
+from backups.runners.index import IndexArchive
+from backups.sources.base import Prepared, SourceKind, join
+from backups.suspicion import Size, suspicion
+from jobs.errors import Cause, Failure
+from jobs.log import insist
+from jobs.models import Job
+from jobs.runner import Refused
+from servers.runners.base import refuse_unusable
+from servers.ssh.command import Command
+from servers.ssh.transport import Transport
+
+
+class NothingToSave(Failure):
+    cause = Cause.SOURCE
+    advice = "Edit the plan's sources."
+
+
+class RunBackup(BorgRunner[Plan]):
+    """The way of a backup: prepare the sources, let borg on the server create, record the archive."""
+
+    type = "backup"
+    label = _("Backup")
+    model = Plan
+    permission = Permission.BACKUP_CREATE
+    icon = "device-floppy"
+
+    @classmethod
+    def holds(cls, job: Job) -> str | None:
+        return f"repository:{job.repository_id}"
+
+    @classmethod
+    def scope(cls, subject: Plan) -> dict[str, Any]:
+        return {
+            "plan": subject, "server": subject.server, "repository": subject.repository,
+            "place": subject.repository.pool.place,
+        }  # fmt: skip
+
+    @classmethod
+    def refuse(cls, subject: Plan) -> None:
+        if not subject.enabled:
+            raise Refused(f"The plan {subject.name} is paused.")
+        refuse_unusable(subject.server)
+        refuse_unready(subject.repository)
+        cls.refuse_second(subject)
+
+    @classmethod
+    def ended(cls, job: Job) -> None:
+        if job.status != Job.Status.CANCELLED and job.plan:
+            good = job.plan.last_good_archive()
+            Plan.objects.filter(pk=job.plan.pk).update(last_job=job, last_good_at=good.start if good else None)
+
+    def run(self) -> dict[str, Any]:
+        plan = Plan.objects.with_scope().get(pk=self.subject.pk)
+        predecessor = plan.last_good_archive()
+        with self.relayed(plan.repository, plan.server) as (machine, access), ExitStack() as cleanup:
+            prepared = self._prepare(plan, machine, cleanup)
+            command = self._command(plan, access, prepared)
+            self.log.phase("transfer")
+            ran = self.follow(machine, command, total=predecessor.original_bytes if predecessor else None)
+            self.log.phase("finish")
+        result = self._proof(ran)
+        doubts = suspicion(
+            Size(result.files, result.original),
+            Size(predecessor.files, predecessor.original_bytes) if predecessor else None,
+            missing_sources(prepared.paths, ran),
+        )
+        archive = insist(lambda: self._record(plan, result, command, doubts))
+        measure(plan.repository.pool)
+        return self._report(archive, ran, doubts)
+
+    def _prepare(self, plan: Plan, machine: Transport, cleanup: ExitStack) -> Prepared:
+        self.log.phase("prepare")
+        prepared = join(
+            [
+                cleanup.enter_context(
+                    SourceKind.registry[source.kind].prepare(machine, source.parameters, self.log.checkpoint)
+                )
+                for source in plan.sources.all()
+            ]
+        )
+        if not prepared.paths:
+            raise NothingToSave(f"The plan {plan.name} has nothing to save: it names no path.")
+        return prepared
+
+    def _command(self, plan: Plan, access: commands.Access, prepared: Prepared) -> Command:
+        name = f"{archive_prefix(plan)}-{timezone.now():%Y-%m-%dT%H:%M:%S}"
+        options = commands.CreateOptions(
+            compression=plan.compression, excludes=prepared.excludes, one_file_system=prepared.one_file_system,
+            exclude_caches=prepared.exclude_caches, upload_kib_per_second=plan.upload_kib_per_second,
+        )  # fmt: skip
+        return commands.create(access, name, prepared.paths, options)
+
+    def _proof(self, ran: Ran) -> CreateResult:
+        """The archive's id, which borg prints when the archive is in the repository. Raises Failure without one."""
+        if not (ran.is_ok or ran.has_warnings):
+            raise failure_of("create", ran.code, ran.messages)
+        try:
+            return parse_create(ran.stdout)
+        except Unreadable as error:
+            if ran.messages and not ran.is_ok:
+                raise failure_of("create", ran.code, ran.messages) from error
+            raise BorgFailed(f"borg ended with code {ran.code}, but gave no proof of an archive: {error}.") from error
+
+    @transaction.atomic
+    def _record(self, plan: Plan, result: CreateResult, command: Command, doubts: str) -> Archive:
+        archive, _created = Archive.objects.update_or_create(
+            repository=plan.repository,
+            borg_id=result.archive_id,
+            defaults={
+                "server": plan.server, "plan": plan, "job": self.job, "name": result.name, "start": result.start,
+                "end": result.end, "duration": result.duration, "original_bytes": result.original,
+                "compressed_bytes": result.compressed, "deduplicated_bytes": result.deduplicated,
+                "files": result.files, "warnings": self.log.warnings, "command_line": str(command),
+                "suspicion": doubts,
+            },
+        )  # fmt: skip
+        Repository.objects.filter(pk=plan.repository_id).update(
+            original_bytes=result.repository_original,
+            compressed_bytes=result.repository_compressed,
+            deduplicated_bytes=result.repository_deduplicated,
+            measured_at=timezone.now(),
+        )
+        IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)
+        return archive
+
+    def _report(self, archive: Archive, ran: Ran, doubts: str) -> dict[str, Any]:
+        if doubts:
+            self.log.warning(f"Suspicious: {doubts}")
+        self.log.info(f"Archive {archive.name} ({archive.borg_id[:12]}): {archive.files:,} files.")
+        return {
+            "archive": archive.pk, "archive_id": archive.borg_id, "name": archive.name, "files": archive.files,
+            "original": archive.original_bytes, "compressed": archive.compressed_bytes,
+            "deduplicated": archive.deduplicated_bytes, "duration": archive.duration, "suspicion": doubts,
+            "unreadable": ran.unreadable, "unreadable_paths": [[w.path, w.why] for w in ran.file_warnings],
+        }  # fmt: skip
+
+
+def missing_sources(paths: Sequence[str], ran: Ran) -> list[str]:
+    """The source paths of which borg said that they are not there."""
+    gone = {warning.path.rstrip("/") for warning in ran.file_warnings if warning.missing}
+    return [path for path in paths if path.rstrip("/") in gone]

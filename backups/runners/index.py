@@ -1,0 +1,60 @@
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.access import Permission
+from backups import catalog
+from backups.borg import commands
+from backups.borg.errors import failure_of
+from backups.borg.results import Entry, Unreadable, parse_files
+from backups.models import Archive
+from backups.runners.base import BorgRunner, Follower
+from jobs.errors import Failure
+from jobs.models import Job
+from servers.ssh.local import Local
+
+
+class IndexArchive(BorgRunner[Archive]):
+    """Read the listing of an archive into the catalog: from our side, so it also proves that the archive is there."""
+
+    type = "index"
+    label = _("Listing")
+    model = Archive
+    permission = Permission.BACKUP_VIEW
+    icon = "list-search"
+    priority = Job.Priority.LOW
+
+    @classmethod
+    def scope(cls, subject: Archive) -> dict[str, Any]:
+        return {
+            "plan": subject.plan, "server": subject.server, "repository": subject.repository,
+            "place": subject.repository.pool.place,
+        }  # fmt: skip
+
+    @classmethod
+    def refuse(cls, subject: Archive) -> None:
+        cls.refuse_second(subject)
+
+    def run(self) -> dict[str, Any]:
+        archive = self.subject
+        command = commands.list_files(self.here(archive.repository), archive.name)
+        self.log.info(f"$ {command}")
+        follower = Follower(self.log)
+        with Local().start(command, self.log.checkpoint) as process:
+            try:
+                count = catalog.build(archive, self._counted(parse_files(follower.stdout_of(process))))
+            except Unreadable as error:
+                raise Failure(f"The listing of {archive.name} cannot be read: {error}.") from error
+        if not follower.ran.is_ok:
+            catalog.drop(archive)
+            raise failure_of("list", follower.ran.code, follower.ran.messages)
+        Archive.objects.filter(pk=archive.pk).update(indexed_at=timezone.now())
+        return {"entries": count}
+
+    def _counted(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        for number, entry in enumerate(entries, 1):
+            if number % 1000 == 0:
+                self.log.progress(entries=number)
+            yield entry

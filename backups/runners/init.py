@@ -1,0 +1,96 @@
+import contextlib
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from accounts import encryption
+from accounts.access import Permission
+from backups.borg import commands
+from backups.borg.results import Unreadable, parse_archives, parse_key
+from backups.models import Repository
+from backups.runners.base import BorgRunner
+from jobs.errors import Cause, Failure
+from jobs.models import Job
+from jobs.runner import Refused
+from servers.ssh.command import Command
+
+
+class PoolUnusable(Failure):
+    cause = Cause.DISK
+    advice = "Look at the storage pool's page: the folder must exist on the worker's machine, and be ours to write."
+
+
+class InitRepository(BorgRunner[Repository]):
+    """Make the repository with a passphrase that nobody has seen, and put its key aside."""
+
+    type = "init"
+    label = _("Repository creation")
+    model = Repository
+    permission = Permission.BACKUP_MANAGE
+    icon = "database-plus"
+    priority = Job.Priority.HIGH
+    idle_limit_seconds = 300
+
+    @classmethod
+    def holds(cls, job: Job) -> str | None:
+        return f"repository:{job.repository_id}"
+
+    @classmethod
+    def scope(cls, subject: Repository) -> dict[str, Any]:
+        return {"repository": subject, "server": subject.server, "place": subject.pool.place}
+
+    @classmethod
+    def refuse(cls, subject: Repository) -> None:
+        cls.refuse_second(subject)
+        if subject.state == Repository.State.READY:
+            raise Refused(f"The repository {subject.name} exists already.")
+
+    def run(self) -> dict[str, Any]:
+        repository, path = self.subject, Path(self.subject.path)
+        refuse_taken(path)
+        # Stored before borg sees it: whatever happens to us, no repository has a passphrase that nobody knows.
+        self._store(state=Repository.State.CREATING, passphrase_encrypted=encryption.encrypt(secrets.token_urlsafe(32)))
+        repository.refresh_from_db()
+        try:
+            self._make(repository)
+        except BaseException:
+            self._store(state=Repository.State.FAILED, passphrase_encrypted="")
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)  # empty, or not there, before we came
+            raise
+        return {"borg_id": repository.borg_id}
+
+    def _make(self, repository: Repository) -> None:
+        access = self.here(repository)
+        self.log.phase("init")
+        self.ask(commands.init(access), "init")
+        self.log.phase("key")
+        try:
+            found = parse_archives(self.ask(commands.list_archives(access), "list").stdout)
+            key = parse_key(self._quietly(commands.key_export(access)))
+        except Unreadable as error:
+            raise Failure(f"The new repository does not answer as it should: {error}.") from error
+        repository.borg_id = found.repository_id
+        self._store(state=Repository.State.READY, borg_id=found.repository_id, key_encrypted=encryption.encrypt(key))
+
+    def _quietly(self, command: Command) -> bytes:
+        """The key is borg's own answer on standard output; `ask` logs the command, never the answer."""
+        return self.ask(command, "key export").stdout
+
+    def _store(self, **changes: Any) -> None:
+        Repository.objects.filter(pk=self.subject.pk).update(**changes)
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise PoolUnusable unless a repository can be made at `path`."""
+    if not path.parent.is_dir():
+        raise PoolUnusable(f"The storage pool's folder {path.parent} does not exist on the worker's machine.")
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except PermissionError as error:
+        raise PoolUnusable(f"We may not look into {path.parent} on the worker's machine.") from error
+    if taken:
+        raise PoolUnusable(f"{path} exists already on the worker's machine, and is not empty.")

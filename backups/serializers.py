@@ -1,0 +1,169 @@
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from backups.catalog import Item
+from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.sources.base import SourceKind
+from jobs.models import Job
+
+
+class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
+    class Meta:
+        model = StoragePool
+        fields = ["id", "name", "path", "place", "problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
+        read_only_fields = ["problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
+
+    def validate_path(self, path: str) -> str:
+        path = path.rstrip("/")
+        if self.instance and path != self.instance.path and self.instance.repositories.exists():
+            raise serializers.ValidationError(
+                "Repositories lie there: their servers would take them for strangers elsewhere."
+            )
+        return path
+
+    def validate_place(self, place: str) -> str:
+        if place not in settings.WORKER_PLACES:
+            raise serializers.ValidationError(f"WORKER_PLACES does not name “{place}”.")
+        return place
+
+
+class RepositorySerializer(serializers.ModelSerializer[Repository]):
+    path = serializers.CharField(read_only=True, help_text="Its folder on the worker's machine.")
+
+    class Meta:
+        model = Repository
+        fields = [
+            "id", "name", "pool", "server", "state", "borg_id", "path", "original_bytes", "compressed_bytes",
+            "deduplicated_bytes", "measured_at", "created_at",
+        ]  # fmt: skip
+        read_only_fields = [
+            "state", "borg_id", "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "created_at",
+        ]  # fmt: skip
+
+
+class SourceSerializer(serializers.ModelSerializer[Source]):
+    parameters = serializers.DictField(
+        help_text="By kind; of `files`: paths, excludes, one_file_system, exclude_caches."
+    )
+
+    class Meta:
+        model = Source
+        fields = ["id", "name", "server", "kind", "parameters", "created_at"]
+        read_only_fields = ["created_at"]
+
+    def validate_kind(self, kind: str) -> str:
+        if kind not in SourceKind.registry:
+            raise serializers.ValidationError(f"There is no kind of source “{kind}”.")
+        return kind
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        kind = attrs.get("kind") or (self.instance.kind if self.instance else "files")
+        if "parameters" in attrs:
+            form = SourceKind.registry[kind].form(attrs["parameters"])
+            if unknown := set(attrs["parameters"]) - set(form.fields):
+                raise serializers.ValidationError(
+                    {"parameters": {name: [f"A source of kind {kind} has no such parameter."] for name in unknown}}
+                )
+            if not form.is_valid():
+                raise serializers.ValidationError(
+                    {"parameters": {name: [str(error) for error in errors] for name, errors in form.errors.items()}}
+                )
+            attrs["parameters"] = form.cleaned_data
+        return attrs
+
+
+class PlanSerializer(serializers.ModelSerializer[Plan]):
+    sources = serializers.PrimaryKeyRelatedField(
+        queryset=Source.objects.all(), many=True, allow_empty=False, help_text="Of the plan's own server."
+    )
+    retention = serializers.PrimaryKeyRelatedField(
+        queryset=RetentionPolicy.objects.all(), required=False, allow_null=True
+    )
+
+    class Meta:
+        model = Plan
+        fields = [
+            "id", "name", "server", "repository", "sources", "retention", "enabled", "compression",
+            "upload_kib_per_second", "last_job", "last_good_at", "created_at",
+        ]  # fmt: skip
+        read_only_fields = ["last_job", "last_good_at", "created_at"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        server = attrs.get("server") or (self.instance.server if self.instance else None)
+        repository = attrs.get("repository") or (self.instance.repository if self.instance else None)
+        if repository and server and repository.server_id != server.pk:
+            raise serializers.ValidationError({"repository": ["This repository belongs to another server."]})
+        if any(server and source.server_id != server.pk for source in attrs.get("sources", [])):
+            raise serializers.ValidationError({"sources": ["A source belongs to another server."]})
+        return attrs
+
+
+class ArchiveSerializer(serializers.ModelSerializer[Archive]):
+    class Meta:
+        model = Archive
+        fields = [
+            "id", "name", "borg_id", "repository", "server", "plan", "job", "start", "end", "duration",
+            "original_bytes", "compressed_bytes", "deduplicated_bytes", "files", "warnings", "command_line",
+            "suspicion", "comment", "pinned", "indexed_at", "created_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class BackupSerializer(serializers.ModelSerializer[Job]):
+    """A backup: its job, and the archive that it made."""
+
+    archive = serializers.SerializerMethodField(help_text="The id of the archive, once it is made.")
+    progress = serializers.JSONField(read_only=True)
+    result = serializers.JSONField(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "status", "trigger", "server", "repository", "plan", "archive", "progress", "result", "warnings",
+            "error", "cause", "advice", "created_at", "started_at", "completed_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_archive(self, job: Job) -> int | None:
+        return job.result.get("archive") if isinstance(job.result, dict) else None
+
+
+class RunBackupSerializer(serializers.Serializer[None]):
+    server_id = serializers.IntegerField()
+    plan_id = serializers.IntegerField(required=False, help_text="Without it, every enabled plan of the server.")
+    type = serializers.CharField(required=False, help_text="Only plans that save a source of this kind, as `files`.")
+
+
+class FileSerializer(serializers.Serializer[Item]):
+    """One entry of an archive's listing."""
+
+    id = serializers.IntegerField(help_text="Its number, for download and restore.")
+    name = serializers.CharField(source="text", help_text="What is not UTF-8 is spelled out.")
+    kind = serializers.CharField(help_text="As in `ls -l`: d, -, l, p, c, b, s.")
+    mode = serializers.CharField()
+    owner = serializers.CharField()
+    group = serializers.CharField()
+    size = serializers.IntegerField()
+    modified_at = serializers.DateTimeField(allow_null=True)
+    link = serializers.CharField(source="link_text")
+    healthy = serializers.BooleanField()
+
+
+class FolderSerializer(serializers.Serializer[None]):
+    path = serializers.CharField()
+    count = serializers.IntegerField()
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+    results = FileSerializer(many=True)
+
+
+class RestoreSerializer(serializers.Serializer[None]):
+    directory = serializers.CharField(help_text="On the server; made if it does not exist.")
+    paths = serializers.ListField(child=serializers.CharField(), required=False, help_text="None: everything.")
+    entries = serializers.ListField(
+        child=serializers.IntegerField(),
+        required=False,
+        help_text="Numbers from the listing, for names that are no text.",
+    )

@@ -1,0 +1,1 @@
+"""The pages of what is backed up; one file per thing."""

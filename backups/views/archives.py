@@ -1,0 +1,125 @@
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts.access import Permission, require, signed_in
+from backups import catalog
+from backups.catalog import ROOT, Catalog, NotIndexed
+from backups.downloads import DownloadFailed, start_download
+from backups.filters import ArchiveFilter
+from backups.models import Archive
+from backups.runners.index import IndexArchive
+from backups.runners.restore import RestoreFiles, RestoreForm
+from jobs.models import Job
+from jobs.runner import Refused
+
+ROWS = 200
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def index(request: HttpRequest) -> HttpResponse:
+    archives = ArchiveFilter(request.GET, Archive.objects.for_user(request.user).with_scope())
+    page = Paginator(archives.qs, 50).get_page(request.GET.get("page"))
+    return render(request, "archives/list.html", {"page": page, "filter": archives})
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    archive = visible(request, pk)
+    before = Archive.objects.filter(plan=archive.plan, start__lt=archive.start).first() if archive.plan else None
+    context = {"archive": archive, "before": before, "job": archive.job, **listing_context(archive)}
+    return render(request, "archives/detail.html", context)
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
+    """One folder of the archive, out of the catalog."""
+    archive = visible(request, pk)
+    order = request.GET.get("ordering", "name")
+    number = request.GET.get("page", "1")
+    page = min(int(number), 10**6) if number.isdecimal() and len(number) < 9 and number != "0" else 1
+    try:
+        with Catalog(archive) as listing:
+            here = listing.item(folder)
+            if folder != ROOT and (here is None or not here.is_folder):
+                raise Http404
+            count = listing.count(folder)
+            context = {
+                "archive": archive,
+                "folder": here,
+                "trail": listing.trail(here),
+                "items": listing.folder(
+                    folder, order=order if order in catalog.ORDERS else "name", offset=(page - 1) * ROWS, limit=ROWS
+                ),
+                "count": count,
+                "order": order,
+                "page": page,
+                "previous": page - 1 if page > 1 else None,
+                "next": page + 1 if page * ROWS < count else None,
+            }
+    except NotIndexed:
+        return render(request, "archives/unindexed.html", {"archive": archive, **listing_context(archive)}, status=409)
+    return render(request, "archives/browse.html", context)
+
+
+@require_GET
+@require(Permission.BACKUP_RESTORE)
+def download(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
+    archive = visible(request, pk)
+    try:
+        return start_download(archive, entry, user=signed_in(request), trigger=Job.Trigger.USER)
+    except NotIndexed:
+        return redirect("archive_browse", pk=pk)
+    except (DownloadFailed, Refused) as error:
+        messages.error(request, str(error))
+        return redirect("archive_browse", pk=pk)
+
+
+@require_http_methods(["GET", "POST"])
+@require(Permission.BACKUP_RESTORE)
+def restore(request: HttpRequest, pk: int) -> HttpResponse:
+    """What, where to, and then the job's page. The folder's page posts here with the chosen entries."""
+    archive = visible(request, pk)
+    chosen = [int(number) for number in request.POST.getlist("entry") if number.isdecimal() and len(number) < 16]
+    if "directory" in request.POST:
+        form = RestoreForm({"directory": request.POST["directory"], "entries": chosen, "paths": ""})
+        if form.is_valid():
+            try:
+                job = RestoreFiles.enqueue(archive, user=signed_in(request), **form.cleaned_data)
+            except Refused as refusal:
+                form.add_error(None, str(refusal))
+            else:
+                return redirect("job", pk=job.pk)
+    else:
+        form = RestoreForm(initial={"directory": f"/var/tmp/restored-{archive.name}"[:200]})  # noqa: S108  # a suggestion
+    context = {"archive": archive, "form": form, "chosen": chosen, **chosen_items(archive, chosen)}
+    return render(request, "archives/restore.html", context, status=400 if form.errors else 200)
+
+
+def visible(request: HttpRequest, pk: int) -> Archive:
+    archives = Archive.objects.for_user(request.user).with_scope().select_related("job", "repository__pool")
+    archive: Archive = get_object_or_404(archives, pk=pk)
+    return archive
+
+
+def listing_context(archive: Archive) -> dict[str, Any]:
+    """The job that reads the listing, if the catalog does not have it yet."""
+    jobs = Job.objects.filter(type=IndexArchive.type, subject=f"archive:{archive.pk}")
+    return {"has_listing": catalog.file_of(archive).exists(), "listing_job": jobs.order_by("-created_at").first()}
+
+
+def chosen_items(archive: Archive, chosen: list[int]) -> dict[str, Any]:
+    try:
+        with Catalog(archive) as listing:
+            items = [item for number in chosen[:20] if (item := listing.item(number))]
+            return {"shown": [{"item": item, "path": catalog.readable(listing.path(item))} for item in items]}
+    except NotIndexed:
+        return {"shown": []}

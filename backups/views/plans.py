@@ -1,0 +1,109 @@
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts import audit
+from accounts.access import Permission, require, signed_in
+from backups import health
+from backups.forms import PlanWithFiles
+from backups.models import Archive, Plan, StoragePool
+from backups.runners.create import RunBackup
+from backups.runners.init import InitRepository
+from backups.sources.base import SourceKind
+from jobs.models import Job
+from jobs.runner import Refused
+from servers.models import Server
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def index(request: HttpRequest) -> HttpResponse:
+    plans = Plan.objects.for_user(request.user).with_scope().order_by("server__name", "name")
+    page = Paginator(plans, 50).get_page(request.GET.get("page"))
+    rows = [{"plan": plan, "health": health.of_plan(plan)} for plan in page.object_list]
+    servers = Server.objects.for_user(request.user).filter(enabled=True).order_by("name")[:200]
+    return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers})
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
+    sources = [
+        {"source": source, "kind": (kind := SourceKind.registry[source.kind]), "text": kind.describe(source.parameters)}
+        for source in plan.sources.all()
+    ]
+    archives = Archive.objects.filter(plan=plan).with_scope()
+    context = {
+        "plan": plan,
+        "health": health.of_plan(plan),
+        "sources": sources,
+        "running": Job.objects.filter(plan=plan, type=RunBackup.type).unfinished().order_by("-status").first(),
+        "page": Paginator(archives, 25).get_page(request.GET.get("page")),
+    }
+    return render(request, "plans/detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@require(Permission.BACKUP_MANAGE)
+def add(request: HttpRequest, server_pk: int) -> HttpResponse:
+    server = get_object_or_404(Server.objects.for_user(request.user), pk=server_pk)
+    forms = PlanWithFiles(server, data=request.POST or None)
+    if request.method == "POST" and forms.is_valid():
+        plan, new_repository = forms.save()
+        audit.record("plan.added", request=request, target=f"{server.name}/{plan.name}")
+        if new_repository:
+            InitRepository.enqueue(new_repository, user=signed_in(request))
+        messages.success(request, _("The plan is saved. Run it now, and see your first archive in a minute."))
+        return redirect("plan", pk=plan.pk)
+    context = {"forms": forms, "server": server, "no_pool": not StoragePool.objects.exists()}
+    return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@require(Permission.BACKUP_MANAGE)
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
+    forms = PlanWithFiles(plan.server, plan=plan, data=request.POST or None)
+    if request.method == "POST" and forms.is_valid():
+        plan, new_repository = forms.save()
+        changed = {"fields": [*forms.plan.changed_data, *forms.files.changed_data]}
+        audit.record("plan.changed", request=request, target=f"{plan.server.name}/{plan.name}", detail=changed)
+        if new_repository:
+            InitRepository.enqueue(new_repository, user=signed_in(request))
+        messages.success(request, _("The plan is saved."))
+        return redirect("plan", pk=pk)
+    context = {"forms": forms, "server": plan.server, "plan": Plan.objects.get(pk=pk)}
+    return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
+
+
+@require_POST
+@require(Permission.BACKUP_CREATE)
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    plan = get_object_or_404(Plan.objects.for_user(request.user), pk=pk)
+    try:
+        job = RunBackup.enqueue(plan, user=signed_in(request))
+    except Refused as refusal:
+        messages.warning(request, str(refusal))
+        return redirect((refusal.job and "job") or "plan", pk=refusal.job.pk if refusal.job else pk)
+    return redirect("job", pk=job.pk)
+
+
+@require_http_methods(["GET", "POST"])
+@require(Permission.BACKUP_MANAGE)
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Forget the plan; its archives and its repository stay."""
+    plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
+    if request.method == "POST":
+        if Job.objects.filter(plan=plan).unfinished().exists():
+            messages.error(request, _("A job of this plan is still running or waiting. Cancel it first."))
+            return redirect("plan", pk=pk)
+        name = f"{plan.server.name}/{plan.name}"
+        plan.delete()
+        audit.record("plan.deleted", request=request, target=name)
+        messages.success(request, _("The plan is deleted. Its archives are still there."))
+        return redirect("plans")
+    return render(request, "plans/delete.html", {"plan": plan, "archives": plan.archives.count()})

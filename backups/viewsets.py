@@ -1,0 +1,349 @@
+from typing import Any, ClassVar
+
+from django.db import transaction
+from django.db.models import ProtectedError, QuerySet
+from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.viewsets import GenericViewSet, ModelViewSet
+
+from accounts import audit
+from accounts.access import Permission, signed_in
+from backups.catalog import ROOT, Catalog, Item, NotIndexed
+from backups.downloads import DownloadFailed, start_download
+from backups.filters import ArchiveFilter, BackupFilter
+from backups.models import Archive, Plan, Repository, Source, StoragePool
+from backups.runners.create import RunBackup
+from backups.runners.index import IndexArchive
+from backups.runners.init import InitRepository
+from backups.runners.pool import CheckPool
+from backups.runners.restore import RestoreFiles
+from backups.serializers import (
+    ArchiveSerializer,
+    BackupSerializer,
+    FileSerializer,
+    FolderSerializer,
+    PlanSerializer,
+    RepositorySerializer,
+    RestoreSerializer,
+    RunBackupSerializer,
+    SourceSerializer,
+    StoragePoolSerializer,
+)
+from jobs.models import Job
+from jobs.runner import Refused
+from jobs.starting import JOBS, ONE_JOB, queued, start
+from servers.models import Server
+
+READ = dict.fromkeys(("list", "retrieve"), Permission.BACKUP_VIEW)
+WRITE = dict.fromkeys(("create", "update", "partial_update", "destroy"), Permission.BACKUP_MANAGE)
+FILES_SHOWN, MOST_FILES_SHOWN = 100, 1000
+
+
+class AuditedViewSet(ModelViewSet[Any]):
+    """Adding, changing and deleting, each in the audit trail; what others hold on to is not deleted."""
+
+    audited_as: ClassVar[str]
+    held_by: ClassVar[str]  # what keeps one of these from being deleted
+
+    @transaction.atomic
+    def perform_create(self, serializer: BaseSerializer[Any]) -> None:
+        made = serializer.save()
+        audit.record(f"{self.audited_as}.added", request=self.request, target=made.name)
+        self.after_create(made)
+
+    def after_create(self, made: Any) -> None:
+        """Start what follows from there being a new one."""
+
+    def perform_update(self, serializer: BaseSerializer[Any]) -> None:
+        changed = serializer.save()
+        fields = sorted(serializer.validated_data)
+        audit.record(f"{self.audited_as}.changed", request=self.request, target=changed.name, detail={"fields": fields})
+
+    def perform_destroy(self, instance: Any) -> None:
+        try:
+            instance.delete()
+        except ProtectedError as error:
+            raise Refused(f"{instance.name} has {self.held_by}. Delete those first.") from error
+        audit.record(f"{self.audited_as}.deleted", request=self.request, target=instance.name)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List storage pools"),
+    retrieve=extend_schema(summary="Show a storage pool"),
+    create=extend_schema(summary="Add a storage pool", description="A job looks whether its folder can be used."),
+    update=extend_schema(summary="Replace a storage pool's settings"),
+    partial_update=extend_schema(summary="Change a storage pool's settings"),
+    destroy=extend_schema(summary="Delete a storage pool", description="409 while repositories lie in it."),
+)
+class StoragePoolViewSet(AuditedViewSet):
+    serializer_class = StoragePoolSerializer
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
+    audited_as = "pool"
+    held_by = "repositories"
+
+    def get_queryset(self) -> QuerySet[StoragePool]:
+        return StoragePool.objects.for_user(self.request.user).order_by("name")
+
+    def after_create(self, made: StoragePool) -> None:
+        CheckPool.enqueue(made, user=signed_in(self.request), trigger=Job.Trigger.API)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List repositories"),
+    retrieve=extend_schema(summary="Show a repository"),
+    create=extend_schema(
+        summary="Add a repository", description="A job makes it, with a random passphrase; `state` tells how far it is."
+    ),
+)
+class RepositoryViewSet(mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+    serializer_class = RepositorySerializer
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, "create": Permission.BACKUP_MANAGE}
+
+    def get_queryset(self) -> QuerySet[Repository]:
+        return Repository.objects.for_user(self.request.user).select_related("pool").order_by("name", "id")
+
+    @transaction.atomic
+    def perform_create(self, serializer: BaseSerializer[Repository]) -> None:
+        made = serializer.save()
+        audit.record("repository.added", request=self.request, target=made.name)
+        InitRepository.enqueue(made, user=signed_in(self.request), trigger=Job.Trigger.API)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List sources"),
+    retrieve=extend_schema(summary="Show a source"),
+    create=extend_schema(summary="Add a source"),
+    update=extend_schema(summary="Replace a source"),
+    partial_update=extend_schema(summary="Change a source"),
+    destroy=extend_schema(
+        summary="Delete a source", description="409 while a plan would be left with nothing to save."
+    ),
+)
+class SourceViewSet(AuditedViewSet):
+    serializer_class = SourceSerializer
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
+    audited_as = "source"
+    held_by = "plans"
+
+    def get_queryset(self) -> QuerySet[Source]:
+        return Source.objects.for_user(self.request.user).order_by("server_id", "name")
+
+    def perform_destroy(self, instance: Source) -> None:
+        if plan := instance.plans.first():
+            raise Refused(f"The plan {plan.name} saves this source. Take it out there first.")
+        super().perform_destroy(instance)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List plans"),
+    retrieve=extend_schema(summary="Show a plan"),
+    create=extend_schema(summary="Add a plan"),
+    update=extend_schema(summary="Replace a plan"),
+    partial_update=extend_schema(summary="Change a plan"),
+    destroy=extend_schema(
+        summary="Delete a plan", description="Its archives stay. 409 while a job of it is unfinished."
+    ),
+)
+class PlanViewSet(AuditedViewSet):
+    serializer_class = PlanSerializer
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
+    audited_as = "plan"
+    held_by = "archives"
+
+    def get_queryset(self) -> QuerySet[Plan]:
+        return Plan.objects.for_user(self.request.user).prefetch_related("sources").order_by("server_id", "name")
+
+    def perform_destroy(self, instance: Plan) -> None:
+        if Job.objects.filter(plan=instance).unfinished().exists():
+            raise Refused("A job of this plan is still running or waiting. Cancel it first.")
+        super().perform_destroy(instance)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List backups, newest first"), retrieve=extend_schema(summary="Show a backup")
+)
+class BackupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+    serializer_class = BackupSerializer
+    filterset_class = BackupFilter
+    lookup_value_converter = "uuid"
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, "create": Permission.BACKUP_CREATE}
+
+    def get_queryset(self) -> QuerySet[Job]:
+        return Job.objects.for_user(self.request.user).filter(type=RunBackup.type).order_by("-created_at", "-id")
+
+    @extend_schema(summary="Run backups", request=RunBackupSerializer, responses=JOBS)
+    def create(self, request: Request) -> Response:
+        """Start one plan of a server, or all that are enabled; nothing is started if one is refused."""
+        asked = RunBackupSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        server = Server.objects.for_user(request.user).filter(pk=asked.validated_data["server_id"]).first()
+        if server is None:
+            raise ValidationError({"server_id": ["There is no such server, or you may not see it."]})
+        plans = self._plans(server, asked.validated_data)
+        with transaction.atomic():
+            return queued([start(RunBackup, plan, request) for plan in plans])
+
+    def _plans(self, server: Server, wanted: dict[str, Any]) -> list[Plan]:
+        plans = Plan.objects.filter(server=server).with_scope()
+        if "plan_id" in wanted:
+            plans = plans.filter(pk=wanted["plan_id"])
+            if not plans:
+                raise ValidationError({"plan_id": ["This server has no such plan."]})
+            return list(plans)
+        plans = plans.filter(enabled=True)
+        if "type" in wanted:
+            plans = plans.filter(sources__kind=wanted["type"]).distinct()
+        if not plans:
+            raise ValidationError({"server_id": ["No enabled plan of this server fits."]})
+        return list(plans)
+
+
+class ServerBackupsView(mixins.ListModelMixin, GenericViewSet[Any]):
+    """`/api/servers/{id}/backups`."""
+
+    queryset = Job.objects.none()  # for the schema, which knows no server
+    serializer_class = BackupSerializer
+    filterset_class = BackupFilter
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.BACKUP_VIEW}
+
+    def get_queryset(self) -> QuerySet[Job]:
+        if "server_pk" not in self.kwargs:
+            return self.queryset
+        server = get_object_or_404(Server.objects.for_user(self.request.user), pk=self.kwargs["server_pk"])
+        jobs = Job.objects.for_user(self.request.user).filter(type=RunBackup.type, server=server)
+        return jobs.order_by("-created_at", "-id")
+
+    @extend_schema(summary="List a server's backups, newest first")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
+PATH = OpenApiParameter("path", str, description="Inside the archive; the leading slash does not matter.")
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List archives, newest first"), retrieve=extend_schema(summary="Show an archive")
+)
+class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+    serializer_class = ArchiveSerializer
+    filterset_class = ArchiveFilter
+    permissions: ClassVar[dict[str, Permission | None]] = {
+        **READ,
+        "files": Permission.BACKUP_VIEW,
+        "download": Permission.BACKUP_RESTORE,
+        "restore": Permission.BACKUP_RESTORE,
+        "index": Permission.BACKUP_VIEW,
+    }
+    query_parameters = ("path", "search", "entry")
+
+    def get_queryset(self) -> QuerySet[Archive]:
+        return Archive.objects.for_user(self.request.user).select_related("repository__pool").order_by("-start", "-id")
+
+    @extend_schema(
+        summary="Browse an archive",
+        parameters=[
+            PATH,
+            OpenApiParameter("search", str, description="Entries anywhere whose name holds this, instead of a folder."),
+            OpenApiParameter("page", int),
+            OpenApiParameter("page_size", int, description=f"{FILES_SHOWN}, at most {MOST_FILES_SHOWN}."),
+        ],
+        responses=FolderSerializer,
+        filters=False,
+    )
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def files(self, request: Request, pk: Any = None) -> Response:
+        """One folder of the archive, or a search in it; 409 while its listing is not read."""
+        archive = self.get_object()
+        path, search = request.query_params.get("path", ""), request.query_params.get("search", "")
+        page, size = whole(request, "page", 1, 10**6), whole(request, "page_size", FILES_SHOWN, MOST_FILES_SHOWN)
+        with listing_of(archive) as listing:
+            if search:
+                items, count = listing.search(search.encode(), offset=(page - 1) * size, limit=size)
+            else:
+                folder = folder_at(listing, path)
+                items = listing.folder(folder, offset=(page - 1) * size, limit=size)
+                count = listing.count(folder)
+        url = request.build_absolute_uri()
+        return Response(
+            {
+                "path": path,
+                "count": count,
+                "next": replace_query_param(url, "page", page + 1) if page * size < count else None,
+                "previous": replace_query_param(url, "page", page - 1) if page > 1 else None,
+                "results": [FileSerializer(item).data for item in items],
+            }
+        )
+
+    @extend_schema(
+        summary="Download a file or a folder",
+        parameters=[PATH, OpenApiParameter("entry", int, description="Its number, instead of its path.")],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+        filters=False,
+    )
+    @action(detail=True, filterset_class=None, pagination_class=None)
+    def download(self, request: Request, pk: Any = None) -> StreamingHttpResponse:
+        """A file as it is, a folder as tar, streamed while borg reads it."""
+        archive = self.get_object()
+        with listing_of(archive) as listing:
+            item = chosen_item(listing, request)
+        try:
+            return start_download(archive, item.id, user=signed_in(request), trigger=Job.Trigger.API)
+        except DownloadFailed as error:
+            raise Refused(str(error)) from error
+
+    @extend_schema(summary="Restore to the server", request=RestoreSerializer, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, pk: Any = None) -> Response:
+        """Let borg on the server extract paths, or everything, into a directory there."""
+        return queued(start(RestoreFiles, self.get_object(), request, dict(request.data)))
+
+    @extend_schema(summary="Read the listing", request=None, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def index(self, request: Request, pk: Any = None) -> Response:
+        """Read the archive's listing anew, so that it can be browsed."""
+        return queued(start(IndexArchive, self.get_object(), request))
+
+
+def listing_of(archive: Archive) -> Catalog:
+    try:
+        return Catalog(archive)
+    except NotIndexed as error:
+        raise Refused("The listing of this archive has not been read yet.") from error
+
+
+def folder_at(listing: Catalog, path: str) -> int:
+    if not path.strip("/"):
+        return ROOT
+    item = listing.find(path.encode())
+    if item is None or not item.is_folder:
+        raise NotFound("There is no such folder in the archive.")
+    return item.id
+
+
+def chosen_item(listing: Catalog, request: Request) -> Item:
+    entry, path = request.query_params.get("entry"), request.query_params.get("path")
+    if (entry is None) == (path is None):
+        raise ValidationError({"path": ["Name one thing: by path, or by entry."]})
+    item = listing.item(whole(request, "entry", 0, 2**62)) if entry is not None else listing.find((path or "").encode())
+    if item is None:
+        raise NotFound("There is nothing at this path in the archive.")
+    return item
+
+
+def whole(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number from the query, at least 1 (or the default). Raises ValidationError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 19 and 1 <= int(text) <= most):
+        raise ValidationError({name: [f"This must be a whole number from 1 to {most}."]})
+    return int(text)
