@@ -1,0 +1,40 @@
+"""The routes of the API; API.md is the contract."""
+
+from csp.decorators import csp_update
+from django.conf import settings
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.routers import SimpleRouter
+
+from accounts import viewsets as accounts
+from backups import viewsets as backups
+from jobs import viewsets as jobs
+from phpborg.views import api_not_found
+from servers import viewsets as servers
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("servers", servers.ServerViewSet, basename="server")
+router.register("servers/<int:server_pk>/backups", backups.ServerBackupsView, basename="server-backup")
+router.register("backups", backups.BackupViewSet, basename="backup")
+router.register("archives", backups.ArchiveViewSet, basename="archive")
+router.register("repositories", backups.RepositoryViewSet, basename="repository")
+router.register("storage-pools", backups.StoragePoolViewSet, basename="storage-pool")
+router.register("sources", backups.SourceViewSet, basename="source")
+router.register("plans", backups.PlanViewSet, basename="plan")
+router.register("jobs", jobs.JobViewSet, basename="job")
+router.register("logs", jobs.LogViewSet, basename="log")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("auth/login", accounts.Login.as_view(), name="api_login"),
+    path("auth/refresh", accounts.Refresh.as_view(), name="api_refresh"),
+    path("auth/logout", accounts.Logout.as_view(), name="api_logout"),
+    path("auth/me", accounts.Me.as_view(), name="api_me"),
+    path("schema", SpectacularAPIView.as_view(), name="api_schema"),
+    path(
+        "docs",
+        csp_update(settings.CSP_SWAGGER)(SpectacularSwaggerSplitView.as_view(url_name="api_schema")),
+        name="api_docs",
+    ),
+    path("", include(router.urls)),
+    re_path(r"^.*$", api_not_found),
+]

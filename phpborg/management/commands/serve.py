@@ -1,0 +1,66 @@
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts import encryption
+from phpborg.embedded import NotStarted
+from phpborg.stack import Stack
+
+
+class Command(BaseCommand):
+    help = "Run everything on this machine: database, Redis, web, workers, scheduler. Ctrl-C ends it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--workers", type=int, default=int(os.environ.get("PHPBORG_WORKERS", "3")))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        prepare()
+        stack = Stack(workers=options["workers"])
+        end = threading.Event()
+        with until_told(end):
+            try:
+                stack.start()
+            except NotStarted as error:
+                raise CommandError(str(error)) from error
+            self.stdout.write(f"phpBorg is at {settings.SITE_URL} (Ctrl-C ends it).")
+            stack.watch(end)
+            self.stdout.write("Ending. Running jobs are finished first; Ctrl-C again does not wait for them.")
+            try:
+                stack.stop()
+            except KeyboardInterrupt:
+                stack.stop(patient=False)
+
+
+@contextmanager
+def until_told(end: threading.Event) -> Iterator[None]:
+    """Inside the block SIGINT and SIGTERM set `end`; the second one raises KeyboardInterrupt."""
+
+    def stop(*_: object) -> None:
+        if end.is_set():
+            raise KeyboardInterrupt
+        end.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def prepare() -> None:
+    """Database and static files up to date, and the encryption key proven. Raises CommandError."""
+    call_command("migrate", verbosity=0, interactive=False)
+    if not (settings.STATIC_ROOT / "staticfiles.json").exists():
+        call_command("collectstatic", verbosity=0, interactive=False)
+    try:
+        encryption.verify()
+    except encryption.WrongKey as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,43 @@
+"""What the dashboard says: counts by the database, and only the servers that need somebody by name."""
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import F, Sum
+
+from accounts.models import User
+from backups import health
+from backups.models import Archive, Plan, Repository, StoragePool
+from jobs.models import Job
+from servers.models import Server
+
+SHOWN = 10
+
+
+def overview(user: User | AnonymousUser) -> dict[str, Any]:
+    """Context of templates/dashboard: sentence, needs, running, storage."""
+    servers = list(Server.objects.for_user(user))
+    states = health.of_servers(servers)
+    needs = [(server, states[server.pk]) for server in servers if states[server.pk].needs_somebody]
+    needs.sort(key=lambda pair: health.WORST_FIRST.index(pair[1].state))
+    unknown = [server for server in servers if states[server.pk].state == health.State.UNKNOWN]
+    stored = Repository.objects.for_user(user).aggregate(
+        original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
+    )
+    jobs = Job.objects.for_user(user).with_scope()
+    return {
+        "servers": len(servers),
+        "protected": sum(state.state == health.State.PROTECTED for state in states.values()),
+        "needs": needs[:SHOWN],
+        "needs_count": len(needs),
+        "unknown": unknown[:SHOWN],
+        "unknown_count": len(unknown),
+        "running": jobs.running().order_by("started_at")[:SHOWN],
+        "waiting_count": jobs.pending().count(),
+        "last_archive": Archive.objects.for_user(user).with_scope().first(),
+        "next_plan": Plan.objects.for_user(user).filter(next_run_at__isnull=False).order_by("next_run_at").first(),
+        "newest": jobs.filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))[:8],
+        "stored": stored,
+        "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
+        "pools": StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True))[:5],
+    }

@@ -1,0 +1,34 @@
+"""What every page shows around its content."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from accounts.access import Permission, can
+from jobs.models import Job
+
+NAVIGATION = [
+    ("dashboard", _("Dashboard"), "layout-dashboard", Permission.BACKUP_VIEW),
+    ("servers", _("Servers"), "server-2", Permission.SERVER_VIEW),
+    ("plans", _("Plans"), "calendar-repeat", Permission.BACKUP_VIEW),
+    ("archives", _("Archives"), "archive", Permission.BACKUP_VIEW),
+    ("jobs", _("Jobs"), "activity", Permission.BACKUP_VIEW),
+    ("repositories", _("Repositories"), "database", Permission.BACKUP_VIEW),
+]
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """Context for templates/base.html; everything in it is lazy, a fragment costs nothing."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {}
+    return {
+        "navigation": lambda: [
+            {"name": name, "url": reverse(name), "label": label, "icon": icon}
+            for name, label, icon, permission in NAVIGATION
+            if can(user, permission)
+        ],
+        "running_jobs": lambda: Job.objects.for_user(user).running().with_scope().order_by("started_at")[:5],
+    }

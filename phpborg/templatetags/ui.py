@@ -1,0 +1,276 @@
+"""What templates need beyond Django: units, times, icons, form fields. Loaded in every template."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.forms import BoundField, CheckboxInput, RadioSelect, Select, Textarea, Widget
+from django.template.loader import get_template
+from django.templatetags.static import static
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import ngettext
+
+from accounts.access import ROLE_LABELS, Permission, can
+from jobs.models import Job
+from jobs.runner import JobRunner
+
+register = template.Library()
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+STEP = 1000
+
+
+# --- Numbers: one style everywhere ------------------------------------------------------------
+
+
+@register.filter
+def size(value: float | None) -> str:
+    """Bytes as "1.2 GB": decimal units, one digit after the point below 100."""
+    if value is None:
+        return "–"
+    number, unit = float(value), 0
+    while abs(number) >= STEP and unit < len(UNITS) - 1:
+        number, unit = number / STEP, unit + 1
+    digits = 0 if unit == 0 or abs(number) >= 100 else 1
+    return f"{formats.number_format(round(number, digits), digits)} {UNITS[unit]}"
+
+
+@register.filter
+def rate(value: float | None) -> str:
+    return f"{size(value)}/s" if value is not None else ""
+
+
+@register.filter
+def count(value: int | None) -> str:
+    """A number of things, its thousands apart."""
+    return "–" if value is None else formats.number_format(value, 0, force_grouping=True)
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """A share between 0 and 1."""
+    return "–" if value is None else f"{formats.number_format(round(value * 100), 0)} %"
+
+
+@register.filter
+def duration(value: float | None) -> str:
+    """Seconds as "3 min 20 s": the two largest units."""
+    if value is None:
+        return "–"
+    if value < 10:
+        return _("%(seconds)s s") % {"seconds": formats.number_format(round(value, 1), 1)}
+    rest, parts = int(value), []
+    for seconds, unit in ((86_400, _("d")), (3_600, _("h")), (60, _("min")), (1, _("s"))):
+        if rest >= seconds:
+            parts.append(f"{rest // seconds} {unit}")
+            rest %= seconds
+    return " ".join(parts[:2])
+
+
+# --- Times ------------------------------------------------------------------------------------
+
+
+@register.filter
+def ago(value: datetime | None) -> SafeString | str:
+    """How long ago, or in how long, with the exact time on hover."""
+    if value is None:
+        return "–"
+    exact = formats.date_format(timezone.localtime(value), "DATETIME_FORMAT")
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', value.isoformat(), exact, distance(value))
+
+
+def distance(value: datetime) -> str:
+    seconds = (timezone.now() - value).total_seconds()
+    n = int(abs(seconds))
+    if n < 60:
+        return _("just now") if seconds >= 0 else _("in a moment")
+    if n < 3_600:
+        span = _("%(n)d min") % {"n": n // 60}
+    elif n < 48 * 3_600:
+        span = _("%(n)d h") % {"n": n // 3_600}
+    else:
+        span = ngettext("%(n)d day", "%(n)d days", n // 86_400) % {"n": n // 86_400}
+    return _("%(span)s ago") % {"span": span} if seconds >= 0 else _("in %(span)s") % {"span": span}
+
+
+@register.filter
+def moment(value: datetime | str | None) -> str:
+    """A date and a time to the second, in the person's zone."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return timezone.localtime(value).strftime("%Y-%m-%d %H:%M:%S") if value else "–"
+
+
+@register.filter
+def clock(value: datetime) -> str:
+    return timezone.localtime(value).strftime("%H:%M:%S")
+
+
+# --- Icons and components ------------------------------------------------------------------------
+
+
+@cache
+def known_icons() -> frozenset[str]:
+    return frozenset((Path(settings.BASE_DIR) / "static" / "icons.txt").read_text().split())
+
+
+@register.simple_tag
+def icon(name: str, css: str = "") -> SafeString:
+    """A Tabler icon out of the sprite; `static/icons.txt` lists which are in it."""
+    if name not in known_icons():
+        raise template.TemplateSyntaxError(f"static/icons.txt does not name the icon “{name}”.")
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        css, static("vendor/icons.svg"), name,
+    )  # fmt: skip
+
+
+@register.simple_tag
+def field(bound: BoundField) -> SafeString:
+    """A form field with its label, help and errors: components/field.html."""
+    kind, css = _look_of(bound.field.widget)
+    if bound.errors:
+        css += " is-invalid"
+    widget = bound.as_widget(attrs={"class": css} if css else {})
+    return mark_safe(get_template("components/field.html").render({"field": bound, "kind": kind, "widget": widget}))  # noqa: S308
+
+
+def _look_of(widget: Widget) -> tuple[str, str]:
+    """(what components/field.html makes of it, the CSS class of its input)."""
+    match widget:
+        case CheckboxInput():
+            return "switch", "form-check-input"
+        case RadioSelect():  # CheckboxSelectMultiple is one of these
+            return "choices", ""
+        case Select():
+            return "line", "form-select"
+        case Textarea():
+            return "text", "form-control font-monospace"
+    return "line", "form-control"
+
+
+@register.filter
+def may(user: Any, permission: str) -> bool:
+    return can(user, Permission(permission))
+
+
+@register.filter
+def state_of(job: Job) -> str:
+    """The state, of the five, that a job's row shows."""
+    if job.status == Job.Status.COMPLETED:
+        suspicious = isinstance(job.result, dict) and job.result.get("suspicion")
+        return "attention" if job.warnings or suspicious else "protected"
+    return {Job.Status.RUNNING.value: "running", Job.Status.FAILED.value: "at-risk"}.get(job.status, "unknown")
+
+
+@register.filter
+def job_label(job: Job) -> str:
+    runner = JobRunner.registry.get(job.type)
+    return str(runner.label) if runner else job.type
+
+
+@register.filter
+def job_icon(job: Job) -> str:
+    runner = JobRunner.registry.get(job.type)
+    return runner.icon if runner else "player-play"
+
+
+@register.filter
+def may_run(user: Any, job_type: str) -> bool:
+    runner = JobRunner.registry.get(job_type)
+    return runner is not None and can(user, runner.permission)
+
+
+@register.filter
+def status_label(job: Job) -> str:
+    """The job's status in a word; a job that ended with something to look at says so."""
+    if state_of(job) == "attention":
+        return _("with warnings")
+    return str(job.get_status_display())
+
+
+@register.filter
+def job_title(job: Job) -> str:
+    """As “Backup of web-1, plan files”."""
+    label = job_label(job)
+    if job.plan:
+        return _("%(job)s of %(server)s, plan %(plan)s") % {"job": label, "server": job.server, "plan": job.plan}
+    if job.repository:
+        return _("%(job)s: %(subject)s") % {"job": label, "subject": job.repository}
+    if job.server:
+        return _("%(job)s of %(server)s") % {"job": label, "server": job.server}
+    return label
+
+
+@register.filter
+def role_label(name: str) -> str:
+    return str(ROLE_LABELS.get(name, name))
+
+
+PHASES = {
+    "connect": _lazy("connect"),
+    "prepare": _lazy("prepare"),
+    "transfer": _lazy("transfer"),
+    "finish": _lazy("finish"),
+    "init": _lazy("make"),
+    "key": _lazy("put the key aside"),
+}
+
+
+@register.filter
+def phases(job: Job) -> list[dict[str, Any]]:
+    """The phases of a job with the seconds that each took; the last one of a running job goes on."""
+    marks = job.progress.get("phases", [])
+    starts = [datetime.fromisoformat(mark["at"]) for mark in marks]
+    ends = [*starts[1:], job.completed_at or timezone.now()]
+    return [
+        {
+            "label": PHASES.get(mark["name"], mark["name"]),
+            "seconds": max(0.0, (end - start).total_seconds()),
+            "is_now": job.status == Job.Status.RUNNING and number == len(marks),
+        }
+        for number, (mark, start, end) in enumerate(zip(marks, starts, ends, strict=True), 1)
+    ]
+
+
+@register.filter
+def job_facts(job: Job) -> list[dict[str, Any]]:
+    """The numbers of a job: from its result when it has one, from its progress before."""
+    known = {**job.progress, **(job.result or {})}
+    facts: list[dict[str, Any]] = []
+
+    def add(key: str, label: str, show: Callable[[Any], str], note: str = "") -> None:
+        if known.get(key) not in (None, ""):
+            facts.append({"label": label, "value": show(known[key]), "note": note})
+
+    total = known.get("total") if job.status == Job.Status.RUNNING else None
+    add("files", _("Files"), count)
+    about = "" if known.get("exact") else _("about")
+    add(
+        "original",
+        _("Read"),
+        size,
+        _("of %(about)s %(total)s") % {"about": about, "total": size(total)} if total else "",
+    )
+    add("compressed", _("Compressed"), size)
+    add("deduplicated", _("New in the repository"), size)
+    add("entries", _("Entries"), count)
+    add("bytes", _("Restored"), size)
+    if job.status == Job.Status.RUNNING:
+        add("rate", _("Rate"), rate)
+        if known.get("rate") and total and known.get("original", 0) < total:
+            left = (total - known["original"]) / known["rate"]
+            facts.append({"label": _("Left"), "value": duration(left), "note": about})
+    add("directory", _("Into"), str)
+    add("free_bytes", _("Free"), size)
+    if not facts:
+        facts.append({"label": _("Duration"), "value": duration(job.seconds), "note": ""})
+    return facts

@@ -1,0 +1,22 @@
+"""Every page, the API, the admin."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from phpborg import views
+
+urlpatterns = [
+    path("", views.dashboard, name="dashboard"),
+    path("", include("accounts.urls")),
+    path("", include("backups.urls")),
+    path("", include("servers.urls")),
+    path("", include("jobs.urls")),
+    path("api/", include("phpborg.api")),
+    path("admin/", admin.site.urls),
+    path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
+]
+handler400 = "phpborg.views.bad_request"
+handler403 = "phpborg.views.forbidden"
+handler404 = "phpborg.views.not_found"
+handler500 = "phpborg.views.server_error"

@@ -1,0 +1,85 @@
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+from redis import RedisError
+
+from accounts.access import Permission, require
+from jobs import queue
+from phpborg.errors import CODES
+from phpborg.overview import overview
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def dashboard(request: HttpRequest) -> HttpResponse:
+    """One sentence, what needs somebody, what runs, what is stored."""
+    template = "dashboard/_live.html" if request.headers.get("HX-Request-Type") == "partial" else "dashboard/page.html"
+    return render(request, template, overview(request.user))
+
+
+@require_GET
+def healthz(request: HttpRequest) -> JsonResponse:
+    """This process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_GET
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Everything that a backup needs is there: database, Redis, a live worker, a live scheduler."""
+    found = {"database": _database_answers(), "redis": False, "worker": False, "scheduler": False}
+    try:
+        found["worker"] = bool(queue.live_workers())
+        found["scheduler"] = queue.scheduler_is_alive()
+        found["redis"] = True
+    except (RedisError, OSError):
+        pass
+    return JsonResponse(found, status=200 if all(found.values()) else 503)
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+# --- Errors: a page for people, JSON below /api ------------------------------------------------
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 404, "There is nothing here, or you may not see it.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 403, "You may not do this.")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 400, "This request makes no sense.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Without a template: it may be the templates that fail."""
+    sentence = "phpBorg itself made a mistake. The web process's log has the details."
+    if request.path.startswith("/api/"):
+        return _error(request, 500, sentence)
+    return HttpResponse(f"<!DOCTYPE html><title>phpBorg</title><h1>500</h1><p>{sentence}</p>", status=500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return _error(request, 403, "This form has expired. Go back, reload the page, and send it again.")
+
+
+def api_not_found(request: HttpRequest) -> HttpResponse:
+    """Any path below /api that no route knows: JSON, also when DEBUG would show a page."""
+    return _error(request, 404, "There is no such route.")
+
+
+def _error(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        error = {"code": CODES.get(status, "error"), "message": sentence, "fields": {}}
+        return JsonResponse({"error": error}, status=status)
+    return render(request, "error.html", {"status": status, "sentence": sentence}, status=status)

@@ -1,0 +1,112 @@
+// The little that HTML and htmx cannot do alone. Everything works without it, only less smoothly.
+(() => {
+  "use strict";
+
+  const LOG_LINES_SHOWN = 3000;
+
+  // --- Copy buttons ---------------------------------------------------------------------------
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    const label = button.querySelector("span");
+    const before = label.textContent;
+    label.textContent = button.dataset.done;
+    setTimeout(() => { label.textContent = before; }, 1500);
+  });
+
+  // --- Relative times grow old while a page stays open -------------------------------------------
+  const language = document.documentElement.lang || "en";
+  const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
+  const spans = [["day", 86400, 172800], ["hour", 3600, 3600], ["minute", 60, 60]];
+  const refreshTimes = () => {
+    for (const element of document.querySelectorAll("time[data-ago]")) {
+      const seconds = (new Date(element.dateTime) - Date.now()) / 1000;
+      const span = spans.find(([, , from]) => Math.abs(seconds) >= from);
+      if (span) element.textContent = relative.format(Math.trunc(seconds / span[1]), span[0]);
+    }
+  };
+  setInterval(refreshTimes, 30000);
+
+  // --- The log of a job: ask for what comes after the last line that is here ----------------------
+  const lastLine = (log) => log.lastElementChild?.dataset.line ?? log.dataset.after ?? "0";
+  document.addEventListener("htmx:before:request", (event) => {
+    const request = event.detail.ctx.request;
+    const log = event.target.dataset?.log && document.querySelector(event.target.dataset.log);
+    if (!log) return;
+    if (event.target.querySelector("[data-ended]") && log.dataset.complete) {
+      event.preventDefault();
+      return;
+    }
+    // Asked now and not when the trigger fired: a request that waited would fetch the same lines twice.
+    const url = new URL(request.action, location.href);
+    url.searchParams.set("after", lastLine(log));
+    request.action = url.pathname + url.search;
+  });
+  document.addEventListener("htmx:after:request", (event) => {
+    const log = event.target.dataset?.log && document.querySelector(event.target.dataset.log);
+    if (!log) return;
+    log.wasAtEnd = log.parentElement.scrollHeight - log.parentElement.scrollTop - log.parentElement.clientHeight < 40;
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const source = event.detail.ctx?.sourceElement;
+    const log = source?.dataset?.log && document.querySelector(source.dataset.log);
+    if (!log) return;
+    if (source.querySelector("[data-ended]") && !source.querySelector("[data-more]")) log.dataset.complete = "1";
+    if (log.wasAtEnd && !log.dataset.paused) {
+      while (log.childElementCount > LOG_LINES_SHOWN) log.firstElementChild.remove();
+      log.parentElement.scrollTop = log.parentElement.scrollHeight;
+    }
+    filterLog(log);
+  });
+
+  const filterLog = (log) => {
+    const tools = document.querySelector(`[data-log-tools="#${log.id}"]`);
+    if (!tools) return;
+    const level = Number(tools.querySelector("[name=level]").value);
+    const text = tools.querySelector("[name=find]").value.toLowerCase();
+    if (!level && !text && !log.dataset.filtered) return;
+    log.dataset.filtered = level || text ? "1" : "";
+    for (const line of log.children) {
+      line.hidden = Number(line.dataset.level) < level || (text !== "" && !line.textContent.toLowerCase().includes(text));
+    }
+  };
+  document.addEventListener("input", (event) => {
+    const tools = event.target.closest("[data-log-tools]");
+    if (tools) filterLog(document.querySelector(tools.dataset.logTools));
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-log-pause]");
+    if (!button) return;
+    const log = document.querySelector(button.dataset.logPause);
+    log.dataset.paused = log.dataset.paused ? "" : "1";
+    button.setAttribute("aria-pressed", log.dataset.paused ? "true" : "false");
+  });
+  for (const log of document.querySelectorAll(".log-lines")) log.parentElement.scrollTop = log.parentElement.scrollHeight;
+
+  // --- What has just ended, said in a corner ---------------------------------------------------------
+  document.addEventListener("job", (event) => {
+    let news;
+    try { news = JSON.parse(event.detail.data); } catch { return; }
+    if (!["completed", "failed", "cancelled"].includes(news.status)) return;
+    htmx.ajax("GET", `/jobs/${encodeURIComponent(news.job)}/toast`, { target: "#toasts", swap: "beforeend" });
+  });
+  document.addEventListener("click", (event) => event.target.closest("[data-dismiss]")?.closest(".toast-card")?.remove());
+  const toasts = document.getElementById("toasts");
+  if (toasts) {
+    new MutationObserver((changes) => {
+      for (const change of changes) for (const toast of change.addedNodes) setTimeout(() => toast.remove(), 12000);
+    }).observe(toasts, { childList: true });
+  }
+
+  // --- Choosing entries of a folder -------------------------------------------------------------------
+  document.addEventListener("change", (event) => {
+    const form = event.target.closest("[data-chooser]");
+    if (!form) return;
+    if (event.target.matches("[data-all]")) {
+      for (const box of form.querySelectorAll("[name=entry]")) box.checked = event.target.checked;
+    }
+    const chosen = form.querySelectorAll("[name=entry]:checked").length;
+    form.querySelector("[data-chosen]").textContent = chosen;
+  });
+})();
