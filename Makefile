@@ -66,11 +66,11 @@ serve: setup  ## everything on this machine, for real use
 # --- Checking it ------------------------------------------------------------------------------
 
 test: setup-test  ## all tests: SQLite with everything, then the database tests on MariaDB
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup $(ARGS)
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -p tests.mariadb -m "not e2e" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -p tests.mariadb -m "not e2e" $(ARGS)
 
 test-fast: setup-test  ## the tests that need no real borg, sshd or browser
-	$(BIN)/pytest --numprocesses 2 -m "not e2e" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 -m "not e2e" $(ARGS)
 
 lint: setup-test  ## format, style, types, layers, templates, migrations, deployment checks
 	$(BIN)/ruff format --check .

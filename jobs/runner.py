@@ -54,6 +54,7 @@ class JobRunner(ABC, Generic[Subject]):
     idle_limit_seconds: ClassVar[int] = 30 * 60
 
     registry: ClassVar[dict[str, RunnerClass]] = {}
+    do_not_call_in_templates: ClassVar[bool] = True  # a template that gets the class wants its label
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -21,8 +21,9 @@ from jobs.runner import Refused
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponse:
     repositories = Repository.objects.for_user(request.user).select_related("pool", "server")
-    page = Paginator(repositories.annotate(archive_count=Count("archives")), 50).get_page(request.GET.get("page"))
-    pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories"))
+    counted = repositories.annotate(archive_count=Count("archives")).order_by("name", "id")
+    page = Paginator(counted, 50).get_page(request.GET.get("page"))
+    pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories")).order_by("name")
     return render(request, "repositories/list.html", {"page": page, "pools": pools[:100]})
 
 
@@ -61,12 +62,12 @@ def add(request: HttpRequest) -> HttpResponse:
 @require(Permission.BACKUP_VIEW)
 def pool(request: HttpRequest, pk: int) -> HttpResponse:
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
+    repositories = pool.repositories.select_related("server").annotate(archive_count=Count("archives")).order_by("name")
     context = {
         "pool": pool,
-        "page": Paginator(pool.repositories.select_related("server").annotate(archive_count=Count("archives")), 50)
-        .get_page(request.GET.get("page")),
+        "page": Paginator(repositories, 50).get_page(request.GET.get("page")),
         "check": Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first(),
-    }  # fmt: skip
+    }
     return render(request, "repositories/pool.html", context)
 
 

@@ -230,7 +230,7 @@ def phases(job: Job) -> list[dict[str, Any]]:
     """The phases of a job with the seconds that each took; the last one of a running job goes on."""
     marks = job.progress.get("phases", [])
     starts = [datetime.fromisoformat(mark["at"]) for mark in marks]
-    ends = [*starts[1:], job.completed_at or timezone.now()]
+    ends = [*starts[1:], job.completed_at or timezone.now()][: len(starts)]
     return [
         {
             "label": PHASES.get(mark["name"], mark["name"]),

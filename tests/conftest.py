@@ -1,0 +1,166 @@
+"""What all tests share: a Redis, three plain users, one of each thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts import encryption
+from accounts.models import User
+from backups.models import Archive, Plan, Repository, Source, StoragePool
+from jobs.models import Job
+from jobs.runner import perform
+from phpborg.embedded import RedisServer
+from servers.models import Server
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer(settings.EMBEDDED_REDIS_SOCKET, log=settings.DATA_DIR / "redis.log") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def data_dirs(tmp_path: Path, settings: Any) -> None:
+    """Each test has its own catalogs and its own cache of borg."""
+    settings.CATALOG_DIR = tmp_path / "catalog"
+    settings.BORG_BASE_DIR = tmp_path / "borg"
+
+
+def make_user(name: str, role: str) -> User:
+    # A transactional test before this one may have flushed what the migrations put there.
+    if not Group.objects.filter(name=role, permissions__isnull=False).exists():
+        call_command("sync_roles", verbosity=0)
+    group = Group.objects.get(name=role)
+    user = User.objects.create_user(name, password=PASSWORD)
+    user.groups.add(group)
+    return user
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    return make_user("ada", "ROLE_ADMIN")
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return make_user("otto", "ROLE_OPERATOR")
+
+
+@pytest.fixture
+def viewer(db: None) -> User:
+    return make_user("vera", "ROLE_VIEWER")
+
+
+def page_of(user: User) -> Client:
+    """A browser in which `user` is signed in."""
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def api_of(user: User) -> APIClient:
+    """A program with `user`'s access token."""
+    client = APIClient()
+    answer = client.post("/api/auth/login", {"username": user.username, "password": PASSWORD})
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {answer.json()['access_token']}")
+    return client
+
+
+@pytest.fixture
+def as_admin(admin: User) -> Client:
+    return page_of(admin)
+
+
+@pytest.fixture
+def as_operator(operator: User) -> Client:
+    return page_of(operator)
+
+
+@pytest.fixture
+def as_viewer(viewer: User) -> Client:
+    return page_of(viewer)
+
+
+@pytest.fixture
+def api_admin(admin: User) -> APIClient:
+    return api_of(admin)
+
+
+@pytest.fixture
+def api_operator(operator: User) -> APIClient:
+    return api_of(operator)
+
+
+@pytest.fixture
+def api_viewer(viewer: User) -> APIClient:
+    return api_of(viewer)
+
+
+# --- One of each thing ------------------------------------------------------------------------
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMProk6C33BWNPNFKE/LYH+M2VmJENROc22VIVce/wkB"
+
+
+@pytest.fixture
+def server(db: None) -> Server:
+    return Server.objects.create(
+        name="web-1", address="192.0.2.7", host_key=HOST_KEY, host_key_seen=HOST_KEY, borg_path="/usr/bin/borg"
+    )
+
+
+@pytest.fixture
+def pool(db: None, tmp_path: Path) -> StoragePool:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    return StoragePool.objects.create(name="disk", path=str(folder))
+
+
+@pytest.fixture
+def repository(server: Server, pool: StoragePool) -> Repository:
+    return Repository.objects.create(
+        name="web-1", pool=pool, server=server, state=Repository.State.READY, borg_id="ab" * 32,
+        passphrase_encrypted=encryption.encrypt("s3cret passphrase"), key_encrypted=encryption.encrypt("BORG_KEY ..."),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plan(server: Server, repository: Repository) -> Plan:
+    source = Source.objects.create(name="etc", server=server, parameters={"paths": ["/etc"], "excludes": ["*.tmp"]})
+    plan = Plan.objects.create(name="files", server=server, repository=repository)
+    plan.sources.add(source)
+    return plan
+
+
+@pytest.fixture
+def archive(plan: Plan) -> Archive:
+    return make_archive(plan)
+
+
+def make_archive(plan: Plan, **changes: Any) -> Archive:
+    now = timezone.now()
+    number = Archive.objects.count() + 1
+    values: dict[str, Any] = {
+        "repository": plan.repository, "server": plan.server, "plan": plan, "name": f"web-1-files-{number}",
+        "borg_id": f"{number:064x}", "start": now, "end": now, "duration": 12.5, "original_bytes": 1_000_000,
+        "compressed_bytes": 600_000, "deduplicated_bytes": 50_000, "files": 100,
+    }  # fmt: skip
+    return Archive.objects.create(**(values | changes))
+
+
+def run_now(job: Job) -> Job:
+    """Do `job` in this process, as a worker would, and return the row as it is then."""
+    perform(str(job.pk))
+    job.refresh_from_db()
+    return job

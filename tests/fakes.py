@@ -1,0 +1,76 @@
+"""A machine that answers from a script: for runners, without SSH and without borg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from servers.ssh.command import Command
+from servers.ssh.transport import Output, Tick
+
+
+@dataclass
+class Answer:
+    """What a command prints, and how it ends."""
+
+    stdout: bytes = b""
+    stderr: list[str] = field(default_factory=list)
+    code: int | None = 0
+    while_running: Callable[[], object] | None = None  # called once, after the first output
+
+
+class FakeProcess:
+    def __init__(self, answer: Answer, tick: Tick) -> None:
+        self._answer = answer
+        self._tick = tick
+        self.ended = False
+
+    def __iter__(self) -> Iterator[Output]:
+        self._tick()
+        yield from self._answer.stderr[:1]
+        if self._answer.while_running:
+            self._answer.while_running()
+        self._tick()
+        yield from self._answer.stderr[1:]
+        if self._answer.stdout:
+            yield self._answer.stdout
+
+    def exit_code(self) -> int | None:
+        return self._answer.code
+
+    def end(self) -> None:
+        self.ended = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class FakeMachine:
+    """Answers each command by the first word of its borg subcommand, or of itself; keeps what was asked."""
+
+    name = "web-1"
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = answers
+        self.commands: list[Command] = []
+        self.processes: list[FakeProcess] = []
+
+    def start(self, command: Command, tick: Tick) -> FakeProcess:
+        self.commands.append(command)
+        words = [word for word in command.argv if not word.startswith("-")]
+        key = words[1] if words[0].endswith("borg") and len(words) > 1 else words[0]
+        process = FakeProcess(self.answers.get(key, Answer()), tick)
+        self.processes.append(process)
+        return process
+
+    # A machine that somebody logged in to is a context manager.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    login: Any = "root@192.0.2.7:22"

@@ -1,0 +1,66 @@
+"""`pytest -p tests.mariadb`: the same tests on a MariaDB that this session starts, and ends.
+
+A pytest plugin, loaded before Django reads its settings. With xdist only the controlling process
+starts the server; its workers inherit DATABASE_URL.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 60
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    """A MariaDB in a temporary directory; yields its DATABASE_URL."""
+    directory = Path(tempfile.mkdtemp(prefix="phpborg-mariadb-", dir="/tmp"))
+    path = f"{directory}/sock"
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    data = f"--datadir={directory}/data"
+    subprocess.run(
+        ["mariadb-install-db", "--no-defaults", *user, data, "--auth-root-authentication-method=normal"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", *user, data, f"--socket={path}",
+         "--skip-networking", f"--pid-file={directory}/pid", "--innodb-flush-log-at-trx-commit=0",
+         "--innodb-buffer-pool-size=64M", "--character-set-server=utf8mb4", f"--log-error={directory}/log"],
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not listens(path):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"MariaDB did not start: {Path(directory, 'log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield f"mysql://root@/phpborg?unix_socket={path}"
+    finally:
+        server.terminate()
+        server.wait(60)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def listens(path: str) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
+        return sock.connect_ex(path) == 0
+
+
+_stack = contextlib.ExitStack()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["DATABASE_URL"] = _stack.enter_context(mariadb())
+
+
+def pytest_unconfigure() -> None:
+    _stack.close()
