@@ -116,8 +116,11 @@ class ApiPermission(BasePermission):
         if not request.user or not request.user.is_authenticated:
             return False
         wanted: Mapping[str, Permission | None] = getattr(view, "permissions", {})
-        name = getattr(view, "action", None) or (request.method or "").lower()
-        if name == "metadata":
+        method = (request.method or "").lower()
+        if not hasattr(view, method):
+            return True  # DRF answers 405
+        name = getattr(view, "action", None) or {"head": "get"}.get(method, method)
+        if name in ("metadata", "options"):
             return True
         if name not in wanted:
             return False

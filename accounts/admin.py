@@ -54,6 +54,10 @@ class TokenFamilyAdmin(OperatorAdmin):
     fields = ("user", "address", "user_agent", "created_at", "used_at", "expires_at", "revoked_at")
     search_fields = ("user__username", "address")
 
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Ends that login; without it nobody who ever had one could be deleted."""
+        return can(request.user, Permission.USER_MANAGE)
+
 
 @admin.register(AuditEntry)
 class AuditAdmin(OperatorAdmin):

@@ -7,11 +7,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission, can
+from accounts.forms import LoginForm
 
 
 class OperatorSite(admin.AdminSite):
     site_header = site_title = _("phpBorg for operators")
     index_title = _("Tables")
+    login_form = LoginForm  # Django's own asks for is_staff, which nobody here has
 
     def has_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Permission.CONFIG_MANAGE)
@@ -41,3 +43,7 @@ class OperatorAdmin(admin.ModelAdmin[Any]):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """What is not shown cannot be guessed letter by letter in the list's address either."""
+        return "_encrypted" not in lookup and super().lookup_allowed(lookup, value, request)

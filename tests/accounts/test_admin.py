@@ -1,0 +1,197 @@
+"""The Django admin: open for administrators alone, and without a secret in it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin as django_admin
+from django.contrib.auth.models import Group
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts import audit, encryption
+from accounts.models import AuditEntry, EncryptionCanary, TokenFamily, User
+from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from jobs.models import Job, LogLine
+from servers.models import Server, Tag
+from tests.conftest import PASSWORD, make_user
+
+PLAIN = "recognisable-plain-text"
+# Whoever adds a table to the admin says here what may be done with it: added, changed, deleted.
+EVERYTHING, CHANGED, ENDED, SEEN = (True, True, True), (False, True, False), (False, False, True), (False, False, False)
+TABLES: dict[type[Model], tuple[bool, bool, bool]] = {
+    User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, AuditEntry: SEEN, Job: SEEN, LogLine: SEEN,
+    Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN, RetentionPolicy: CHANGED,
+    Plan: SEEN, Archive: SEEN,
+}  # fmt: skip
+
+
+@pytest.fixture
+def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
+    """One row of every table, with secrets in it wherever a secret belongs."""
+    server, repository, plan = archive.server, archive.repository, archive.plan
+    assert plan
+    secret = encryption.encrypt(PLAIN)
+    Server.objects.update(private_key_encrypted=secret)
+    Repository.objects.update(passphrase_encrypted=secret, key_encrypted=secret)
+    EncryptionCanary.objects.create(value=secret)
+    APIClient().post("/api/auth/login", {"username": "ada", "password": PASSWORD})
+    job = Job.objects.create(type="backup", server=server, repository=repository, plan=plan, subject=f"plan:{plan.pk}")
+    return {
+        User: admin, Group: admin.groups.get(), TokenFamily: TokenFamily.objects.get(),
+        AuditEntry: audit.record("x", user=admin), Job: job,
+        LogLine: job.lines.create(number=1, at=timezone.now(), message="hello"), Server: server,
+        Tag: Tag.objects.create(name="blue"), StoragePool: repository.pool, Repository: repository,
+        Source: plan.sources.get(), RetentionPolicy: RetentionPolicy.objects.create(name="mine"),
+        Plan: plan, Archive: archive,
+    }  # fmt: skip
+
+
+def url(model: type[Model], page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def pages(rows: dict[type[Model], Model]) -> Iterator[str]:
+    yield from (reverse("admin:index"), reverse("admin:password_change"))
+    yield from (reverse("admin:app_list", args=[label]) for label in ("accounts", "jobs", "servers", "backups"))
+    for model, row in rows.items():
+        yield url(model, "changelist")
+        yield url(model, "changelist") + "?q=web" if model not in (Tag, RetentionPolicy) else url(model, "changelist")
+        yield url(model, "change", row.pk)
+        yield url(model, "history", row.pk)
+
+
+def registered() -> set[type[Model]]:
+    return set(django_admin.site._registry)
+
+
+def test_every_table_of_the_admin_stands_in_this_test() -> None:
+    assert {model for model in registered() if model._meta.app_label != "django_rq"} == set(TABLES)
+
+
+def test_the_dashboard_of_django_rq_is_no_part_of_the_admin() -> None:
+    """It asks is_staff instead of accounts.access, and stops running jobs with SIGKILL."""
+    assert registered() == set(TABLES)
+
+
+def test_an_administrator_sees_every_page(as_admin: Client, rows: dict[type[Model], Model]) -> None:
+    for path in pages(rows):
+        assert as_admin.get(path).status_code == 200, path
+
+
+def test_no_page_shows_a_secret_plain_or_encrypted(as_admin: Client, rows: dict[type[Model], Model]) -> None:
+    server, repository = Server.objects.get(), Repository.objects.get()
+    family = TokenFamily.objects.get()
+    secrets = [
+        PLAIN, server.private_key_encrypted, repository.passphrase_encrypted, repository.key_encrypted,
+        "PRIVATE KEY", family.current, family.session_hash, User.objects.get(username="ada").password,
+    ]  # fmt: skip
+    for path in [*pages(rows), url(User, "delete", rows[User].pk)]:
+        html = as_admin.get(path).content.decode()
+        assert not [secret for secret in secrets if secret in html], path
+        assert "_encrypted" not in html, path
+
+
+def test_no_secret_can_be_searched_for(as_admin: Client, rows: dict[type[Model], Model]) -> None:
+    for model, lookup in (
+        (Server, "private_key_encrypted__startswith"), (Repository, "passphrase_encrypted__startswith"),
+        (Archive, "repository__key_encrypted__startswith"), (User, "password__startswith"),
+    ):  # fmt: skip
+        assert as_admin.get(url(model, "changelist"), {lookup: "g"}).status_code == 400, lookup
+
+
+@pytest.mark.parametrize("role", ["operator", "viewer"])
+def test_others_are_sent_away(role: str, rows: dict[type[Model], Model], request: pytest.FixtureRequest) -> None:
+    client = request.getfixturevalue(f"as_{role}")
+    for path in pages(rows):
+        answer = client.get(path)
+        assert answer.status_code == 302, path
+        assert answer["Location"].startswith("/admin/login/"), path
+
+
+def test_nobody_is_sent_to_the_login(client: Client, rows: dict[type[Model], Model]) -> None:
+    for path in pages(rows):
+        assert client.get(path)["Location"].startswith("/admin/login/"), path
+
+
+@pytest.mark.parametrize(("model", "allowed"), TABLES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_table_lets_itself_be_added_to_changed_and_deleted_only_where_it_says_so(
+    as_admin: Client, rows: dict[type[Model], Model], model: type[Model], allowed: tuple[bool, bool, bool]
+) -> None:
+    added, changed, deleted = allowed
+    pk = rows[model].pk
+    assert as_admin.get(url(model, "add")).status_code == (200 if added else 403)
+    # An empty form: a table that may be changed shows it again with errors, or saves nothing new.
+    assert as_admin.post(url(model, "change", pk)).status_code == (200 if changed else 403)
+    assert as_admin.get(url(model, "delete", pk)).status_code == (200 if deleted else 403)
+
+
+@pytest.mark.parametrize("model", [model for model, allowed in TABLES.items() if not allowed[2]])
+def test_what_may_not_be_deleted_stays(as_admin: Client, rows: dict[type[Model], Model], model: type[Model]) -> None:
+    row = rows[model]
+    as_admin.post(url(model, "delete", row.pk), {"post": "yes"})
+    as_admin.post(url(model, "changelist"), {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"})
+    assert model._default_manager.filter(pk=row.pk).exists()
+
+
+def test_whoever_manages_settings_but_not_users_sees_no_users(db: None, rows: dict[type[Model], Model]) -> None:
+    somebody = make_user("sam", "ROLE_VIEWER")
+    group = Group.objects.create(name="settings")
+    group.permissions.add(*Group.objects.get(name="ROLE_ADMIN").permissions.filter(codename="config.manage"))
+    somebody.groups.add(group)
+    client = Client()
+    client.force_login(somebody)
+    assert client.get(url(Job, "changelist")).status_code == 200
+    for model in (User, Group, TokenFamily, AuditEntry):
+        assert client.get(url(model, "changelist")).status_code == 403, model
+        assert client.get(url(model, "change", rows[model].pk)).status_code == 403, model
+    assert client.post(url(Tag, "change", rows[Tag].pk), {"name": "red"}).status_code == 403
+
+
+# --- Getting in, and managing users --------------------------------------------------------------
+
+
+def test_an_administrator_logs_in_at_the_admins_own_login(client: Client, admin: User) -> None:
+    answer = client.post("/admin/login/?next=/admin/", {"username": "ada", "password": PASSWORD, "next": "/admin/"})
+    assert answer["Location"] == "/admin/"
+    assert client.get("/admin/").status_code == 200
+
+
+def test_being_staff_opens_nothing(as_viewer: Client, viewer: User) -> None:
+    User.objects.filter(pk=viewer.pk).update(is_staff=True)
+    assert as_viewer.get("/admin/").status_code == 302
+
+
+def test_a_user_can_be_added_and_given_a_role(as_admin: Client, viewer: User) -> None:
+    fields = {"username": "nina", "password1": "a good password 7", "password2": "a good password 7",
+              "usable_password": "true"}  # fmt: skip
+    as_admin.post(url(User, "add"), fields)
+    nina = User.objects.get(username="nina")
+    as_admin.post(
+        url(User, "change", nina.pk),
+        {"username": "nina", "is_active": "on", "groups": [viewer.groups.get().pk]},
+    )
+    assert User.objects.get(pk=nina.pk).roles == ["ROLE_VIEWER"]
+
+
+def test_nobody_is_made_superuser_or_staff_there(as_admin: Client, viewer: User) -> None:
+    as_admin.post(
+        url(User, "change", viewer.pk), {"username": "vera", "is_active": "on", "is_superuser": "on", "is_staff": "on"}
+    )
+    viewer.refresh_from_db()
+    assert (viewer.is_superuser, viewer.is_staff) == (False, False)
+
+
+def test_a_user_who_has_logged_in_can_be_deleted(as_admin: Client, viewer: User) -> None:
+    APIClient().post("/api/auth/login", {"username": "vera", "password": PASSWORD})
+    as_admin.post(url(User, "delete", viewer.pk), {"post": "yes"})
+    assert not User.objects.filter(pk=viewer.pk).exists()
+    assert AuditEntry.objects.filter(username="vera", action="login.api").exists()
+
+
+def test_deleting_a_token_family_ends_that_login(as_admin: Client, api_viewer: APIClient) -> None:
+    as_admin.post(url(TokenFamily, "delete", TokenFamily.objects.get().pk), {"post": "yes"})
+    assert api_viewer.get("/api/auth/me").status_code == 401
