@@ -4,7 +4,7 @@ Plain Python: the packages that know no Django raise them, and `jobs.runner` sho
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Cause(StrEnum):
@@ -25,9 +25,10 @@ class Failure(Exception):
     advice: ClassVar[str] = ""
     may_pass: ClassVar[bool] = False  # the same job may well succeed if it is tried again
 
-    def __init__(self, sentence: str = "", *, advice: str = "") -> None:
+    def __init__(self, sentence: str = "", *, advice: str = "", result: dict[str, Any] | None = None) -> None:
         super().__init__(sentence)
         self.own_advice = advice or self.advice
+        self.result = result  # what was done, or found, all the same
 
 
 class Cancelled(Exception):

@@ -18,12 +18,15 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django_eventstream import eventstream as sender
 from django_eventstream import send_event
 from django_eventstream import views as eventstream
 from django_eventstream.channelmanager import ChannelManagerBase
 from django_eventstream.event import Event
 from redis import RedisError
 from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from accounts.access import Permission, can
 from jobs.models import Job
@@ -127,5 +130,7 @@ class Listener(eventstream.RedisListener):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Put our listener in the place of django-eventstream's."""
+    """Put our listener in the place of django-eventstream's, and let its sender give up at once."""
     eventstream.listener_manager.redis_listener = Listener()
+    # With redis-py's ten retries a job's heartbeat, and every page, would wait seconds for a nudge.
+    sender.redis_client.set_retry(Retry(NoBackoff(), 0))

@@ -6,6 +6,7 @@ database that is away cannot take stays in memory, bounded, until it is back.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -139,7 +140,7 @@ class JobLog:
     ) -> tuple[bool, datetime | None]:
         changes: dict[str, Any] = {"log_lines": number}
         if progress is not None:
-            changes["progress"] = progress
+            changes["progress"] = storable_values(progress)
         with transaction.atomic():
             answer = self.job.beat(**changes)
             if answer[0] and lines:
@@ -163,6 +164,24 @@ def storable(text: str) -> str:
     """Text that every database takes: no lone surrogates, no NUL, no more than MESSAGE_LIMIT characters."""
     if len(text) > MESSAGE_LIMIT:
         text = f"{text[:MESSAGE_LIMIT]} ... ({len(text) - MESSAGE_LIMIT} more characters)"
+    return _plain(text)
+
+
+def storable_values(value: Any) -> Any:
+    """The same for what becomes JSON, at any length; a float that JSON does not know becomes null."""
+    match value:
+        case str():
+            return _plain(value)
+        case dict():
+            return {_plain(str(key)): storable_values(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [storable_values(inner) for inner in value]
+        case float():
+            return value if math.isfinite(value) else None
+    return value
+
+
+def _plain(text: str) -> str:
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 

@@ -33,7 +33,8 @@ class WriterFailed(Exception):
 
 class Pipe:
     def __init__(self, job_id: UUID | str) -> None:
-        self._redis = redis.Redis.from_url(settings.REDIS_URL)
+        # redis-py's own timeout of 5 s would end a longer `read` as if Redis were away.
+        self._redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=None)
         self._key = f"phpborg:pipe:{job_id}"
         self._sealer = Sealer(f"pipe {job_id}")
 
@@ -49,7 +50,7 @@ class Pipe:
         self._push(END)
 
     def fail(self, sentence: str) -> None:
-        self._push(BROKEN + sentence.encode())
+        self._push(BROKEN + sentence.encode("utf-8", "backslashreplace"))
 
     def _push(self, piece: bytes) -> None:
         with self._redis.pipeline() as pipeline:

@@ -7,7 +7,7 @@ import django_rq
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from redis import RedisError
+from redis import Redis, RedisError
 from rq import Queue, Worker
 
 from jobs.models import Job
@@ -44,6 +44,11 @@ def default_queue() -> str:
     return next(iter(settings.RQ_QUEUES))
 
 
+def connection() -> Redis:
+    """To the Redis that all queues are in. Its commands raise RedisError."""
+    return django_rq.get_connection(default_queue())
+
+
 def ring_next(hold: str) -> None:
     """Ring for the job that has waited longest for `hold`."""
     waiting = Job.objects.pending().filter(waits_for=hold).order_by("priority", "created_at").first()
@@ -71,17 +76,16 @@ def ring_forgotten(older_than: timedelta = timedelta(seconds=20)) -> int:
 def live_workers() -> list[str]:
     """The names of the workers that were heard of lately. Raises RedisError."""
     now = datetime.now(UTC)
-    workers = Worker.all(connection=django_rq.get_connection(default_queue()))
+    workers = Worker.all(connection=connection())
     return [w.name for w in workers if w.last_heartbeat and now - w.last_heartbeat < WORKER_SEEN_WITHIN]
 
 
 def scheduler_beats() -> None:
-    connection = django_rq.get_connection(default_queue())
-    connection.set(SCHEDULER_KEY, timezone.now().isoformat(), ex=SCHEDULER_SEEN_WITHIN_SECONDS)
+    connection().set(SCHEDULER_KEY, timezone.now().isoformat(), ex=SCHEDULER_SEEN_WITHIN_SECONDS)
 
 
 def scheduler_is_alive() -> bool:
-    return bool(django_rq.get_connection(default_queue()).exists(SCHEDULER_KEY))
+    return bool(connection().exists(SCHEDULER_KEY))
 
 
 # --- The worker process -----------------------------------------------------------------------

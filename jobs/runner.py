@@ -21,7 +21,7 @@ from accounts.access import Permission
 from accounts.models import User
 from jobs import live, queue
 from jobs.errors import Cancelled, Failure, Superseded
-from jobs.log import JobLog, Pulse, insist
+from jobs.log import JobLog, Pulse, insist, storable, storable_values
 from jobs.models import Job
 
 logger = logging.getLogger(__name__)
@@ -151,18 +151,18 @@ class JobRunner(ABC, Generic[Subject]):
             self.log.info("Cancelled.")
             return {"status": Job.Status.CANCELLED, "warnings": self.log.warnings}
         except Failure as error:
-            return self._failed(str(error), error.cause, error.own_advice)
+            return self._failed(str(error), error.cause, error.own_advice, error.result)
         except Exception as error:
             logger.exception("Job %s", self.job.pk)
             sentence = f"phpBorg itself made a mistake ({type(error).__name__})."
             return self._failed(sentence, Failure.cause, "The worker's log has the details; please report it.")
-        return {"status": Job.Status.COMPLETED, "result": result, "warnings": self.log.warnings}
+        return {"status": Job.Status.COMPLETED, "result": storable_values(result), "warnings": self.log.warnings}
 
-    def _failed(self, sentence: str, cause: str, advice: str) -> dict[str, Any]:
+    def _failed(self, sentence: str, cause: str, advice: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
         self.log.error(sentence)
         return {
-            "status": Job.Status.FAILED, "error": sentence, "cause": cause, "advice": advice,
-            "warnings": self.log.warnings,
+            "status": Job.Status.FAILED, "error": storable(sentence), "cause": cause, "advice": advice,
+            "warnings": self.log.warnings, "result": storable_values(result),
         }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 The apps above import this module, never our serializers or views.
 """
 
+import json
 from typing import Any
 
 from django import forms
@@ -22,6 +23,10 @@ JOBS = {202: JobSerializer(many=True)}
 
 def start(runner: type[JobRunner[Any]], subject: Any, request: Request, parameters: Any = None) -> Job:
     """Validate `parameters` with the runner's own form and enqueue. Raises ValidationError or Refused."""
+    try:
+        json.dumps(parameters, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValidationError({"parameters": ["A text in it is not Unicode: it has half of a character."]}) from None
     form = runner.form(parameters or {})
     if unknown := set(parameters or {}) - set(form.fields):
         raise ValidationError({name: ["There is no such parameter."] for name in sorted(unknown)})

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from jobs.filters import JobFilter
 from jobs.models import Job, LogLine
 from jobs.runner import JobRunner, Refused, retry_of
 
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # could forge a line, or talk to a terminal
 LINES_AT_ONCE = 500
 LINES_AT_FIRST = 1_000
 
@@ -88,7 +90,8 @@ def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
     def text() -> Iterator[str]:
         for line in job.lines.order_by("number").iterator(chunk_size=1000):
-            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {line.get_level_display():7} {line.message}\n"
+            message = CONTROL.sub(lambda found: repr(found[0])[1:-1], line.message)
+            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {line.get_level_display():7} {message}\n"
 
     response = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{job.type}-{job.pk}.log"'
@@ -100,6 +103,7 @@ def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
     if job.request_cancel():
+        job.refresh_from_db()
         live.announce(job, job.status)
         messages.info(request, _("The job is being cancelled."))
     else:

@@ -168,6 +168,7 @@ RQ_QUEUES = {
     for level in ("high", "normal", "low")
 }
 RQ = {"COMMIT_MODE": "on_db_commit"}
+RQ_SHOW_ADMIN_LINK = False  # its dashboard asks is_staff, and stops running jobs with SIGKILL
 
 _redis = redis.connection.parse_url(REDIS_URL)  # type: ignore[no-untyped-call]
 EVENTSTREAM_REDIS = {

@@ -17,6 +17,7 @@ from rest_framework.test import APIClient
 from accounts import encryption
 from accounts.models import User
 from backups.models import Archive, Plan, Repository, Source, StoragePool
+from jobs import queue
 from jobs.models import Job
 from jobs.runner import perform
 from phpborg.embedded import RedisServer
@@ -29,6 +30,12 @@ PASSWORD = "correct horse battery staple"
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer(settings.EMBEDDED_REDIS_SOCKET, log=settings.DATA_DIR / "redis.log") as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def empty_redis(redis_server: RedisServer) -> None:
+    """No test sees what the one before it queued, counted or beat."""
+    queue.connection().flushdb()
 
 
 @pytest.fixture(autouse=True)

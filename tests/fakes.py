@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -18,6 +19,11 @@ class Answer:
     stderr: list[str] = field(default_factory=list)
     code: int | None = 0
     while_running: Callable[[], object] | None = None  # called once, after the first output
+    hangs: bool = False  # after what it prints, it runs on until somebody ends it
+
+
+Script = Answer | Callable[[Command], Answer]
+HANGS_SECONDS = 30
 
 
 class FakeProcess:
@@ -35,6 +41,11 @@ class FakeProcess:
         yield from self._answer.stderr[1:]
         if self._answer.stdout:
             yield self._answer.stdout
+        since = time.monotonic()
+        while self._answer.hangs:
+            self._tick()
+            assert time.monotonic() - since < HANGS_SECONDS, "Nobody ended it."
+            time.sleep(0.01)  # as a real one waits for output between two ticks
 
     def exit_code(self) -> int | None:
         return self._answer.code
@@ -54,8 +65,8 @@ class FakeMachine:
 
     name = "web-1"
 
-    def __init__(self, **answers: Answer) -> None:
-        self.answers = answers
+    def __init__(self, **answers: Script) -> None:
+        self.answers: dict[str, Script] = {**answers}
         self.commands: list[Command] = []
         self.processes: list[FakeProcess] = []
 
@@ -63,7 +74,8 @@ class FakeMachine:
         self.commands.append(command)
         words = [word for word in command.argv if not word.startswith("-")]
         key = words[1] if words[0].endswith("borg") and len(words) > 1 else words[0]
-        process = FakeProcess(self.answers.get(key, Answer()), tick)
+        answer = self.answers.get(key, Answer())
+        process = FakeProcess(answer if isinstance(answer, Answer) else answer(command), tick)
         self.processes.append(process)
         return process
 
