@@ -9,7 +9,7 @@ NEXT_MAJOR = (2, 0, 0)
 
 def parse(text: str) -> tuple[int, int, int] | None:
     """The numbers of "borg 1.4.0b2" or "1.2.4"; None when there are none."""
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    found = re.search(r"(?<!\d)(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?!\d)", text)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 

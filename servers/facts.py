@@ -20,21 +20,26 @@ class Space:
     total: int
 
 
+def answer(remote: Remote, script: str, tick: Tick) -> str:
+    """The one line that `script` prints, whatever a .bashrc there printed before it."""
+    lines = run(remote, Command(("sh", "-c", f"echo; {script}")), tick).text.splitlines()
+    return lines[-1] if lines else ""
+
+
 def system(remote: Remote, tick: Tick) -> str:
     """As "Debian GNU/Linux 12 (bookworm)"; the kernel's name where there is no os-release."""
     script = '. /etc/os-release 2>/dev/null; printf "%s" "${PRETTY_NAME:-$(uname -sr)}"'
-    return run(remote, Command(("sh", "-c", script)), tick).text[:120]
+    return answer(remote, script, tick)[:120]
 
 
 def is_root(remote: Remote, tick: Tick) -> bool:
-    return run(remote, Command(("id", "-u")), tick).text == "0"
+    return answer(remote, "id -u", tick) == "0"
 
 
 def find_borg(remote: Remote, tick: Tick) -> str:
     """The full path of borg there, or ""."""
-    script = f'PATH="$PATH:{SEARCH_PATH}"; command -v borg'
-    path = run(remote, Command(("sh", "-c", script)), tick).text
-    return path if re.fullmatch(r"/[^\n]{1,254}", path) else ""
+    path = answer(remote, f'PATH="$PATH:{SEARCH_PATH}"; command -v borg', tick)
+    return path if re.fullmatch(r"/.{1,254}", path) else ""
 
 
 def borg_version(remote: Remote, borg_path: str, tick: Tick) -> str:

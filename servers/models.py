@@ -22,6 +22,8 @@ from servers.ssh.transport import HostKeyUnconfirmed
 
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
+INTERFACE = re.compile(r"[A-Za-z0-9._-]+")
+
 # Names appear in archive names, paths and sentences, so they are plain.
 validate_name = RegexValidator(
     r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z",
@@ -33,11 +35,17 @@ validate_user_name = RegexValidator(
 
 
 def validate_address(value: str) -> None:
+    if not (is_ip_address(value) or (len(value) <= 253 and HOST_NAME.fullmatch(value))):
+        raise ValidationError(_("Enter a host name or an IP address, nothing else."))
+
+
+def is_ip_address(value: str) -> bool:
     try:
-        ip_address(value)
+        scope = getattr(ip_address(value), "scope_id", None)
     except ValueError:
-        if len(value) > 253 or not HOST_NAME.fullmatch(value):
-            raise ValidationError(_("Enter a host name or an IP address, nothing else.")) from None
+        return False
+    # Python takes any text at all for the interface of "fe80::1%eth0".
+    return scope is None or bool(INTERFACE.fullmatch(scope))
 
 
 class Tag(models.Model):
@@ -138,7 +146,7 @@ class Server(models.Model):
             raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self.name} yet.")
         private_key = encryption.decrypt(self.private_key_encrypted)
         login = Login(self.address, self.port, self.username, private_key, sudo=self.needs_sudo)
-        remote = Remote(login, HostKey.parse(self.host_key))
+        remote = Remote(login, HostKey.parse(self.host_key), name=self.name)
         Server.objects.filter(pk=self.pk).update(seen_at=timezone.now())
         return remote
 
@@ -160,7 +168,9 @@ class Server(models.Model):
         """Run on the server as the SSH user: lets us in."""
         options = "restrict"
         line = shlex.quote(f"{options} {self.public_key}")
-        return f"mkdir -p -m 700 ~/.ssh && echo {line} >> ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys"
+        # A line of its own, also after a last line that does not end.
+        add = f"printf '\\n%s\\n' {line} >> ~/.ssh/authorized_keys"
+        return f"mkdir -p -m 700 ~/.ssh && {add} && chmod 600 ~/.ssh/authorized_keys"
 
     @property
     def sudoers_line(self) -> str:

@@ -37,6 +37,8 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
         if command.cwd and not Path(command.cwd).is_dir():
             raise NoProgram(f"The directory {command.cwd} does not exist on the worker's machine.") from error
         raise NoProgram(f"{command.argv[0]} is not installed on the worker's machine.") from error
+    except OSError as error:
+        raise NoProgram(f"{command.argv[0]} cannot be started on the worker's machine: {error.strerror}.") from error
 
 
 def _own_environment() -> dict[str, str]:

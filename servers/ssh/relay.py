@@ -23,7 +23,7 @@ import paramiko
 
 from servers.ssh.command import Command
 from servers.ssh.local import spawn
-from servers.ssh.remote import Remote
+from servers.ssh.remote import BROKEN, Remote, hang_up
 from servers.ssh.transport import CHUNK, LINE_LIMIT, ConnectionLost, Lines, NoProgram, Tick
 
 PIPE_BYTES = 1024 * 1024
@@ -70,6 +70,7 @@ class Relay:
             self._channel = self._open_helper()
             self.rsh = shlex.join(["sh", self._await_directory() + "/rsh"])
         except BaseException:
+            self._close_pipes()  # first: a borg serve without input ends by itself
             self._end_serve()
             raise
         self._threads = [
@@ -82,22 +83,22 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         up = self._threads[0]
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             self._channel.shutdown_write()  # the helper ends, and takes its directory with it
         up.join(SERVE_SECONDS)
-        self._channel.close()  # for a helper that does not: `up` ends, and closes borg serve's input
+        hang_up(self._channel)  # for a helper that does not: `up` ends, and closes borg serve's input
         up.join(SERVE_SECONDS)
         self._end_serve()
         for thread in self._threads:
             thread.join(SERVE_SECONDS)
+        self._close_pipes()
 
     # --- The helper on the server -----------------------------------------------------------------
 
     def _open_helper(self) -> paramiko.Channel:
         self._mark = "phpborg-relay-" + secrets.token_hex(8)
-        channel = self._remote.open_channel()
+        channel = self._remote.execute(shlex.join(["exec", "sh", "-c", HELPER.strip(), "phpborg", self._mark]))
         channel.settimeout(1.0)
-        channel.exec_command(shlex.join(["exec", "sh", "-c", HELPER.strip(), "phpborg", self._mark]))
         return channel
 
     def _await_directory(self) -> str:
@@ -126,7 +127,7 @@ class Relay:
         """From the server's borg to ours; when the server's ends, ours is told."""
         assert self._serve.stdin
         pipe = self._serve.stdin.fileno()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             while data := self._channel.recv(CHUNK):
                 view = memoryview(data)
@@ -139,11 +140,11 @@ class Relay:
         """From our borg to the server's; when ours ends, the server's is told."""
         assert self._serve.stdout
         pipe = self._serve.stdout.fileno()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             while data := os.read(pipe, CHUNK):
                 self._channel.sendall(data)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*BROKEN):
             self._channel.shutdown_write()
 
     def _listen(self) -> None:
@@ -153,6 +154,11 @@ class Relay:
             while data := os.read(self._serve.stderr.fileno(), CHUNK):
                 self.complaints.extend(lines.feed(data))
         self.complaints.extend(lines.end())
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._serve.stdin, self._serve.stdout, self._serve.stderr):
+            if pipe:
+                pipe.close()
 
     def _end_serve(self) -> None:
         for insist in (None, self._serve.terminate, self._serve.kill):

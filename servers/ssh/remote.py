@@ -4,8 +4,10 @@ import base64
 import contextlib
 import hashlib
 import io
+import re
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from servers.ssh.transport import (
     LoginRefused,
     Output,
     Tick,
+    TooLong,
     Unreachable,
 )
 
@@ -30,7 +33,15 @@ KEEPALIVE_SECONDS = 15
 DEAD_PEER_MILLISECONDS = 20_000  # unacknowledged data for so long means that nobody is there
 WINDOW_BYTES = 16 * 1024 * 1024
 PACKET_BYTES = 256 * 1024
+PACKET_LIMIT = 4 * PACKET_BYTES  # of what a server may send at once; OpenSSH never exceeds 256 KiB
 GRACE_SECONDS = {"INT": 8.0, "TERM": 4.0, "KILL": 4.0}
+PID_SECONDS = 5.0  # for a command that has just been started to tell its process id
+PID_LINE = re.compile(re.escape(PID_MARK) + r"([1-9][0-9]{0,9})")
+LINE_BYTES = 120_000  # Linux takes no word beyond 128 KiB, and for sshd's shell the whole line is one
+# More than after which a server asks for new keys (OpenSSH: 64 GB). paramiko would ask every 512 MB, and hangs,
+# and then loses the connection, when a channel closes at that moment.
+REKEY_BYTES = 2**37
+BROKEN = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises when a connection breaks
 
 # AEAD first: it spares a MAC in Python's hands and is the fastest; nothing with CBC, MD5 or SHA-1.
 CIPHERS = (
@@ -83,9 +94,9 @@ def see_host_key(host: str, port: int) -> HostKey:
     with contextlib.closing(_transport(_connect(host, port))) as transport:
         try:
             transport.start_client(timeout=CONNECT_SECONDS)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+            key = transport.get_remote_server_key()  # says it when start_client ran out of time
+        except BROKEN as error:
             raise _no_ssh(host, port, error) from error
-        key = transport.get_remote_server_key()
         return HostKey(key.get_name(), key.get_base64())
 
 
@@ -95,8 +106,8 @@ class Remote:
     Raises Unreachable, HostKeyChanged or LoginRefused when it is made.
     """
 
-    def __init__(self, login: Login, host_key: HostKey) -> None:
-        self.name = login.host
+    def __init__(self, login: Login, host_key: HostKey, *, name: str = "") -> None:
+        self.name = name or login.host  # for sentences
         self.login = login
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
@@ -129,7 +140,7 @@ class Remote:
             ) from error
         except paramiko.AuthenticationException as error:
             raise LoginRefused(f"{login.host} refused our key for the user {login.user}.") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise _no_ssh(login.host, login.port, error) from error
         transport = self._client.get_transport()
         assert transport
@@ -137,18 +148,38 @@ class Remote:
         self.transport = transport
 
     def start(self, command: Command, tick: Tick) -> "RemoteProcess":
-        channel = self.open_channel()
-        channel.exec_command(shell_line(command, sudo=self.login.sudo))  # bytes, for names that are not UTF-8
-        with contextlib.suppress(OSError):  # it may have ended already; its exit code will say why
-            channel.sendall(command.stdin)
-        channel.shutdown_write()
+        line = shell_line(command, sudo=self.login.sudo)  # bytes, for names that are not UTF-8
+        if len(line) > LINE_BYTES:
+            raise TooLong(f"The command for {self.name} is too long: {len(line):,} bytes, of {LINE_BYTES:,}.")
+        channel = self.execute(line)
+        channel.settimeout(CONNECT_SECONDS)
+        with self.losing():
+            with contextlib.suppress(OSError):  # it may have ended already; its exit code will say why
+                channel.sendall(command.stdin)
+            channel.shutdown_write()
         return RemoteProcess(self, channel, tick)
 
-    def open_channel(self) -> paramiko.Channel:
-        """A session channel with a large window. Raises ConnectionLost."""
+    def execute(self, line: str | bytes) -> paramiko.Channel:
+        """A new channel with a large window, on which a shell runs `line`. Raises ConnectionLost."""
+        with self.losing():
+            channel = self.transport.open_session(WINDOW_BYTES, PACKET_BYTES, timeout=CONNECT_SECONDS)
+            # paramiko itself waits for the server's answer for ever.
+            timer = threading.Timer(CONNECT_SECONDS, hang_up, [channel])
+            timer.start()
+            try:
+                channel.exec_command(line)
+            finally:
+                timer.cancel()
+        return channel
+
+    @contextlib.contextmanager
+    def losing(self) -> Iterator[None]:
+        """What paramiko raises on a broken connection becomes ConnectionLost."""
         try:
-            return self.transport.open_session(WINDOW_BYTES, PACKET_BYTES, timeout=CONNECT_SECONDS)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+            yield
+        except paramiko.ChannelException as error:
+            raise ConnectionLost(f"{self.name} does not open another session: {error.text}.") from error
+        except BROKEN as error:
             raise self.lost() from error
 
     def lost(self) -> ConnectionLost:
@@ -161,13 +192,10 @@ class Remote:
     def signal(self, number: str, target: str, *, seconds: float = 5.0) -> bool:
         """Send a signal to a process (or to a group: "-123"); False when that was not possible."""
         try:
-            channel = self.open_channel()
-            channel.settimeout(seconds)
-            channel.exec_command(f"kill -{number} -- {target}")
-            channel.recv(1)
-            return channel.recv_exit_status() == 0
-        except (ConnectionLost, paramiko.SSHException, OSError):
+            channel = self.execute(f"kill -{number} -- {target}")
+        except ConnectionLost:
             return False
+        return channel.status_event.wait(seconds) and channel.exit_status == 0
 
     def close(self) -> None:
         self._client.close()
@@ -184,33 +212,38 @@ class RemoteProcess:
         self._remote = remote
         self._channel = channel
         self._tick = tick
+        self._lines = Lines()
         self.pid: int | None = None
 
     def __iter__(self) -> Iterator[Output]:
-        lines = Lines()
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
         while True:
             self._tick()
             at_end = self._channel.eof_received or self._channel.closed  # asked before reading, or data is lost
-            idle = True
-            if self._channel.recv_ready():
-                idle = False
-                yield self._channel.recv(CHUNK)
-            if self._channel.recv_stderr_ready():
-                idle = False
-                yield from self._without_pid(lines.feed(self._channel.recv_stderr(CHUNK)))
+            idle = not (self._channel.recv_ready() or self._channel.recv_stderr_ready())
+            yield from self._read()
             if idle and at_end:
                 break
             if idle:
                 poll.poll(1000)
-        yield from lines.end()
+        yield from self._lines.end()
         self._wait_for_status(self._tick)
+
+    def _read(self) -> list[Output]:
+        """What has arrived. Raises ConnectionLost."""
+        outputs: list[Output] = []
+        with self._remote.losing():
+            if self._channel.recv_ready():
+                outputs.append(self._channel.recv(CHUNK))
+            if self._channel.recv_stderr_ready():
+                outputs += self._without_pid(self._lines.feed(self._channel.recv_stderr(CHUNK)))
+        return outputs
 
     def _without_pid(self, lines: list[str]) -> Iterator[str]:
         for line in lines:
-            if self.pid is None and line.startswith(PID_MARK) and line.removeprefix(PID_MARK).isdigit():
-                self.pid = int(line.removeprefix(PID_MARK))
+            if self.pid is None and (found := PID_LINE.fullmatch(line)):
+                self.pid = int(found[1])
             else:
                 yield line
 
@@ -230,29 +263,38 @@ class RemoteProcess:
         Where we may not signal it (borg under sudo), hanging up is all: the relay closes next, and
         borg ends with its repository connection.
         """
-        if self.pid is not None:
+        with contextlib.suppress(ConnectionLost):
+            self._drain(PID_SECONDS, lambda: self.pid is not None)
             for number, seconds in GRACE_SECONDS.items():
-                if self._channel.status_event.is_set() or not self._remote.is_alive:
+                if self.pid is None or self._has_ended:
                     break
                 if not self._remote.signal(number, str(self.pid) if number == "INT" else f"-{self.pid}"):
                     break
                 self._drain(seconds)
-        self._channel.close()
+        hang_up(self._channel)
 
-    def _drain(self, seconds: float) -> None:
+    @property
+    def _has_ended(self) -> bool:
+        return self._channel.status_event.is_set() or not self._remote.is_alive
+
+    def _drain(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Read on, to no end but the command's: who cannot write cannot end. Raises ConnectionLost."""
         deadline = time.monotonic() + seconds
-        while not self._channel.status_event.is_set() and time.monotonic() < deadline:
-            while self._channel.recv_ready():
-                self._channel.recv(CHUNK)
-            while self._channel.recv_stderr_ready():
-                self._channel.recv_stderr(CHUNK)
-            self._channel.status_event.wait(0.05)
+        while not enough() and not self._has_ended and time.monotonic() < deadline:
+            if not self._read():
+                self._channel.status_event.wait(0.05)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close `channel`, whatever the state of its connection."""
+    with contextlib.suppress(*BROKEN):
+        channel.close()
 
 
 def _connect(host: str, port: int) -> socket.socket:
@@ -273,6 +315,16 @@ def _connect(host: str, port: int) -> socket.socket:
 
 def _transport(sock: socket.socket, **options: Any) -> paramiko.Transport:
     transport = paramiko.Transport(sock, **options)
+    transport.packetizer.REKEY_BYTES = REKEY_BYTES
+    read_all = transport.packetizer.read_all
+
+    def read_no_monster(n: int, check_rekey: bool = False) -> bytes:
+        """A server may announce a packet of 4 GB, and paramiko would gather it."""
+        if n > PACKET_LIMIT:
+            raise paramiko.SSHException(f"it announced a packet of {n:,} bytes")
+        return read_all(n, check_rekey)
+
+    transport.packetizer.read_all = read_no_monster  # type: ignore[method-assign]
     security = transport.get_security_options()
     security.ciphers = CIPHERS
     security.digests = MACS
@@ -280,4 +332,5 @@ def _transport(sock: socket.socket, **options: Any) -> paramiko.Transport:
 
 
 def _no_ssh(host: str, port: int, error: Exception) -> Unreachable:
-    return Unreachable(f"{host} answers on port {port}, but not as an SSH server that we can talk to: {error}.")
+    reason = str(error) or "it hung up"  # EOFError has no words
+    return Unreachable(f"{host} answers on port {port}, but not as an SSH server that we can talk to: {reason}.")

@@ -146,5 +146,10 @@ class TooMuchOutput(Failure):
     cause: ClassVar = Cause.SOURCE
 
 
+class TooLong(Failure):
+    cause: ClassVar = Cause.SOURCE
+    advice: ClassVar = "Choose the folder that holds the files, instead of each file."
+
+
 class NoProgram(Failure):
     cause: ClassVar = Cause.BORG
