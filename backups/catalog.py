@@ -131,6 +131,8 @@ class _Writer:
         return self._next_id - 1
 
     def _add(self, entry: Entry) -> None:
+        if entry.path.strip(b"/") in {b"", b"."}:  # the machine's own root, which is the root of our tree
+            return
         folder, _, name = entry.path.strip(b"/").rpartition(b"/")
         parent = self._folder(folder)
         # borg shows a hard link to an earlier file with "h" for its kind.
@@ -183,7 +185,7 @@ class Catalog:
         path = file_of(archive)
         if not path.exists():
             raise NotIndexed
-        self._db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +213,8 @@ class Catalog:
         return [_item(row) for row in rows], count
 
     def item(self, item_id: int) -> Item | None:
+        if not 0 < item_id < 2**63:  # beyond what SQLite counts
+            return None
         row = self._db.execute("SELECT * FROM entry WHERE id = ?", (item_id,)).fetchone()
         return _item(row) if row else None
 

@@ -1,16 +1,19 @@
+from itertools import count
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils import timezone
+from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from backups.models import Plan, Repository, RetentionPolicy, Source, StoragePool
 from backups.sources.base import SourceKind
 from backups.sources.files import FilesForm
 from servers.models import Server
+
+LONGEST_START = 54  # characters of a name that get a number; names have 60
 
 
 class PoolForm(forms.ModelForm[StoragePool]):
@@ -30,14 +33,15 @@ class PoolForm(forms.ModelForm[StoragePool]):
         return place
 
     def clean_path(self) -> str:
-        path: str = self.cleaned_data["path"].rstrip("/")
+        path: str = self.cleaned_data["path"].rstrip("/") or "/"
         moved = self.instance.pk and path != StoragePool.objects.get(pk=self.instance.pk).path
         if moved and self.instance.repositories.exists():
             raise ValidationError(_("Repositories lie there: their servers would take them for strangers elsewhere."))
         return path
 
     def save(self, commit: bool = True) -> StoragePool:
-        self.instance.place = self.instance.place or settings.WORKER_PLACES[0]
+        if self.instance.place not in settings.WORKER_PLACES:
+            self.instance.place = settings.WORKER_PLACES[0]
         return super().save(commit)
 
 
@@ -167,14 +171,16 @@ class PlanWithFiles:
 
 def free_name(wish: str, pool: StoragePool) -> str:
     """A name for a repository in `pool` that no other has."""
-    taken = set(pool.repositories.filter(name__startswith=wish).values_list("name", flat=True))
-    return next(
-        name
-        for number in range(1, len(taken) + 2)
-        if (name := wish if number == 1 else f"{wish}-{number}") not in taken
-    )
+    return first_free(wish, pool.repositories.all())
 
 
 def free_source_name(plan: Plan) -> str:
-    taken = plan.server.sources.filter(name=plan.name).exists()
-    return f"{plan.name}-{timezone.now():%Y%m%d%H%M%S}" if taken else plan.name
+    return first_free(plan.name, plan.server.sources.all())
+
+
+def first_free(wish: str, others: QuerySet[Any]) -> str:
+    """`wish`, or `wish-2` and so on; not longer than a name may be, and different also where capitals do not count."""
+    start = wish[:LONGEST_START]
+    taken = {name.lower() for name in others.filter(name__istartswith=start).values_list("name", flat=True)}
+    names = (wish if number == 1 else f"{start}-{number}" for number in count(1))
+    return next(name for name in names if name.lower() not in taken)

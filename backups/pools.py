@@ -11,9 +11,9 @@ from backups.models import StoragePool
 
 def problem_of(path: str) -> str:
     """Why repositories cannot be made at `path` on this machine; "" when they can."""
-    if not Path(path).is_dir():
-        return f"The folder {path} does not exist on the worker's machine."
     try:
+        if not Path(path).is_dir():
+            return f"The folder {path} does not exist on the worker's machine."
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"phpBorg")
     except OSError as error:

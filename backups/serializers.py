@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -7,6 +8,7 @@ from backups.catalog import Item
 from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
 from backups.sources.base import SourceKind
 from jobs.models import Job
+from servers.models import Server
 
 
 class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
@@ -15,8 +17,18 @@ class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
         fields = ["id", "name", "path", "place", "problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
         read_only_fields = ["problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
 
+    def to_internal_value(self, data: Any) -> Any:
+        # Before the validators, which would take "/srv/borg/" for another folder than "/srv/borg".
+        if isinstance(data, Mapping) and isinstance(path := data.get("path"), str):
+            data = {**data, "path": path.strip().rstrip("/") or path}
+        return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if self.instance is None:
+            attrs.setdefault("place", settings.WORKER_PLACES[0])
+        return attrs
+
     def validate_path(self, path: str) -> str:
-        path = path.rstrip("/")
         if self.instance and path != self.instance.path and self.instance.repositories.exists():
             raise serializers.ValidationError(
                 "Repositories lie there: their servers would take them for strangers elsewhere."
@@ -58,6 +70,11 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
             raise serializers.ValidationError(f"There is no kind of source “{kind}”.")
         return kind
 
+    def validate_server(self, server: Server) -> Server:
+        if self.instance and server != self.instance.server and (plan := self.instance.plans.first()):
+            raise serializers.ValidationError(f"The plan {plan.name} of {self.instance.server.name} saves this source.")
+        return server
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = attrs.get("kind") or (self.instance.kind if self.instance else "files")
         if "parameters" in attrs:
@@ -95,7 +112,8 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         repository = attrs.get("repository") or (self.instance.repository if self.instance else None)
         if repository and server and repository.server_id != server.pk:
             raise serializers.ValidationError({"repository": ["This repository belongs to another server."]})
-        if any(server and source.server_id != server.pk for source in attrs.get("sources", [])):
+        sources = attrs.get("sources") or (self.instance.sources.all() if self.instance else [])
+        if any(server and source.server_id != server.pk for source in sources):
             raise serializers.ValidationError({"sources": ["A source belongs to another server."]})
         return attrs
 

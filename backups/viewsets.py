@@ -304,7 +304,9 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, pk: Any = None) -> Response:
         """Let borg on the server extract paths, or everything, into a directory there."""
-        return queued(start(RestoreFiles, self.get_object(), request, dict(request.data)))
+        if not isinstance(request.data, dict):
+            raise ValidationError("Send an object that names the directory.")
+        return queued(start(RestoreFiles, self.get_object(), request, request.data))
 
     @extend_schema(summary="Read the listing", request=None, responses=ONE_JOB)
     @action(detail=True, methods=["post"])

@@ -4,6 +4,7 @@ With BORG_EXIT_CODES=modern, 1.4 has a code for each error; 1.2 knows only 2, an
 its last ERROR line decides. Codes: borg 1.4, docs/internals/frontends.rst.
 """
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -11,7 +12,9 @@ from backups.borg.events import Message
 from jobs.errors import Cause, Failure
 
 ERROR = 40
-WARNING_CODES = {1, *range(100, 128)}
+FIRST_LINE = re.compile(r"\s*(\S[^\r\n]*)")
+EXCEPTION = re.compile(r"^(\S.*)\n\nPlatform: ", re.MULTILINE)  # the last line of a traceback of borg's
+WARNING_CODES = {1, *range(100, 126)}  # borg reserves up to 127, but 126 and 127 are the shell's
 
 
 class BorgFailed(Failure):
@@ -123,7 +126,6 @@ _BY_CODE = {
 def failure_of(command: str, code: int | None, messages: Sequence[Message]) -> BorgFailed:
     """What to tell of a `borg <command>` that ended with `code`; None: killed."""
     errors = [message for message in messages if message.level >= ERROR]
-    said = errors[-1].text.splitlines()[0][:300] if errors and errors[-1].text else ""
     if any("[Errno 28]" in message.text for message in messages):
         return DiskFull("The disk of the repository, or of the server, is full.")
     known = [message.msgid for message in reversed(errors) if message.msgid in _BY_MSGID]
@@ -133,4 +135,17 @@ def failure_of(command: str, code: int | None, messages: Sequence[Message]) -> B
         return kind(sentence)
     if code is None or code > 128:
         return BorgKilled(f"borg {command} was killed.")
+    said = _said(errors)
     return BorgFailed(f"borg {command} failed with exit code {code}{f': {said}' if said else '.'}")
+
+
+def _said(errors: Sequence[Message]) -> str:
+    """Borg's last error as a sentence of one line; of a traceback, its exception."""
+    for message in reversed(errors):
+        found = (
+            EXCEPTION.search(message.text) if message.text.startswith("Traceback") else FIRST_LINE.match(message.text)
+        )
+        if found:
+            said = found[1][:300].strip()
+            return said if said.endswith((".", "!", "?")) else f"{said}."
+    return ""

@@ -1,11 +1,14 @@
 """One line of borg's standard error, as a value."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 40}
 LARGEST = 2**63 - 1
+ESCAPES = {"\\": "\\", "n": "\n", "x7f": "\x7f"}  # of what borg's JSON has: it is ASCII
+ESCAPE = re.compile(r"\\(\\|n|x7f)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,16 @@ class Raw:
 Event = Progress | Percent | Step | Message | Question | Raw | None
 
 
+def unescaped(line: str) -> list[str]:
+    """The lines of a borg to which PYTHONIOENCODING=unicode_escape was said (commands.list_files).
+
+    It escapes its newlines on standard error too, so all its JSON arrives as one line.
+    """
+    if not line.endswith("}\\n"):
+        return [line]
+    return ESCAPE.sub(lambda found: ESCAPES[found[1]], line).split("\n")[:-1]
+
+
 def parse_line(line: str) -> Event:
     """Read one line; None when it says nothing new. Never raises, whatever the line holds."""
     data = _json_in(line)
@@ -79,7 +92,7 @@ def parse_line(line: str) -> Event:
         case "file_status":
             return None
         case str(kind) if kind.startswith("question"):
-            return Question(_text(data, "message"))
+            return _question(kind, _text(data, "message"))
     return Raw(line)
 
 
@@ -121,9 +134,13 @@ def _message(data: dict[str, Any]) -> Message | None:
     return Message(LEVELS.get(_text(data, "levelname"), 20), _text(data, "message").strip(), _text(data, "msgid"))
 
 
+def _question(kind: str, text: str) -> Question | Message:
+    return Question(text) if kind.startswith("question_prompt") else Message(LEVELS["INFO"], text)  # what came of it
+
+
 def _count(data: dict[str, Any], key: str) -> int:
     value = data.get(key)
-    return value if isinstance(value, int) and 0 <= value <= LARGEST else 0
+    return value if type(value) is int and 0 <= value <= LARGEST else 0
 
 
 def _text(data: dict[str, Any], key: str) -> str:

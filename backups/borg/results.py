@@ -4,14 +4,18 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from backups.borg.commands import LISTING_FIELDS
 
 ARCHIVE_ID = re.compile(r"[0-9a-f]{64}")
 RECORD_LIMIT = 256 * 1024  # characters of one entry's escaped text; a path may have 4,096 bytes
+MOST_BEGINNINGS = 100  # a line with a brace costs a look at all that follows
+LONGEST_SECONDS = 10**9
+MOST_NAMES = 100_000
 
 
 class Unreadable(ValueError):
@@ -61,7 +65,7 @@ class Entry:
     group: str
     size: int  # bytes; 0 for a hard link to an earlier entry
     modified_at: datetime | None
-    link: bytes  # a symlink's target, or the earlier entry of a hard link
+    link: bytes  # a symlink's target (with "?" for bytes that are not UTF-8), or the earlier entry of a hard link
     healthy: bool
 
 
@@ -77,7 +81,7 @@ def parse_create(stdout: bytes) -> CreateResult:
             repository_id=_archive_id(data["repository"]["id"]),
             start=_time(archive["start"]),
             end=_time(archive["end"]),
-            duration=float(archive["duration"]),
+            duration=_seconds(archive["duration"]),
             original=_size(stats["original_size"]),
             compressed=_size(stats["compressed_size"]),
             deduplicated=_size(stats["deduplicated_size"]),
@@ -109,17 +113,18 @@ def parse_archives(stdout: bytes) -> RepositoryInfo:
 def parse_key(stdout: bytes) -> str:
     """Read what `key export` printed. Raises Unreadable."""
     text = stdout.decode("ascii", "replace")
-    found = re.search(r"BORG_KEY [0-9a-f]{64}\n[A-Za-z0-9+/=\n]+", text)
+    found = re.search(r"BORG_KEY [0-9a-f]{64}\n[A-Za-z0-9+/=][A-Za-z0-9+/=\n]*", text)
     if not found:
         raise Unreadable("borg printed no key")
     return found.group(0).rstrip("\n") + "\n"
 
 
 def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
-    """Read what `list_files` prints, piece by piece, in constant memory. Raises Unreadable."""
+    """Read what `list_files` prints, piece by piece, in bounded memory. Raises Unreadable."""
     decoder = codecs.getincrementaldecoder("unicode_escape")()
     rest: list[str] = []
     tail = ""
+    files = _Names()
     try:
         for chunk in chunks:
             *fields, tail = (tail + decoder.decode(chunk)).split("\0")
@@ -128,13 +133,29 @@ def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
             rest += fields
             whole = len(rest) - len(rest) % len(LISTING_FIELDS)
             for start in range(0, whole, len(LISTING_FIELDS)):
-                yield _entry(rest[start : start + len(LISTING_FIELDS)])
+                yield files.mend(_entry(rest[start : start + len(LISTING_FIELDS)]))
             del rest[:whole]
         tail += decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise Unreadable("the listing is not what borg writes") from error
     if rest or tail:
         raise Unreadable("the listing ends in the middle of an entry")
+
+
+class _Names:
+    """Which file borg means when it names one with "?" for each byte that is not UTF-8, as in hard links."""
+
+    def __init__(self) -> None:
+        self._meant: dict[bytes, bytes] = {}
+
+    def mend(self, entry: Entry) -> Entry:
+        if entry.mode.startswith("h") and b"?" in entry.link:
+            return replace(entry, link=self._meant.get(entry.link, entry.link))
+        if entry.mode.startswith("-") and (b"?" in entry.path or not entry.path.isascii()):
+            shown = entry.path.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
+            if b"?" in shown and len(self._meant) < MOST_NAMES:
+                self._meant[shown] = shown if shown in self._meant else entry.path  # two: nobody knows which
+        return entry
 
 
 def _entry(fields: list[str]) -> Entry:
@@ -158,7 +179,7 @@ def _object_with(key: str, stdout: bytes) -> dict[str, Any]:
     """The JSON object that has `key`; a chatty shell may have printed lines before it."""
     text = stdout.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
-    for found in re.finditer(r"^\{", text, re.MULTILINE):
+    for found in islice(re.finditer(r"^\{", text, re.MULTILINE), MOST_BEGINNINGS):
         try:
             data, _ = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):
@@ -177,13 +198,21 @@ def _archive_id(value: Any) -> str:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value or len(value) > 1000:
         raise ValueError("a name is not text")
+    value.encode()  # ValueError for halves of characters: JSON may hold them, a database may not
     return value
 
 
 def _size(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError("a size is not a number of bytes")
     return value
+
+
+def _seconds(value: Any) -> float:
+    """A duration; borg's is negative when the clock was set back meanwhile."""
+    if type(value) not in {int, float} or not -LONGEST_SECONDS < value < LONGEST_SECONDS:
+        raise ValueError("a duration is not a number of seconds")
+    return max(0.0, float(value))
 
 
 def _time(value: Any) -> datetime:
@@ -191,4 +220,7 @@ def _time(value: Any) -> datetime:
     if not isinstance(value, str):
         raise ValueError("a time is not text")  # noqa: TRY004
     time = datetime.fromisoformat(value)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError("a time is none that there is") from error

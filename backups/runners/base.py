@@ -1,7 +1,7 @@
 """What the runners share: following a borg, and getting at a repository."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from backups.borg.commands import Access, serve
 from backups.borg.errors import WARNING_CODES, failure_of
-from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line
+from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line, unescaped
 from backups.models import Repository
 from jobs.log import JobLog, Level
 from jobs.runner import JobRunner, Refused
@@ -20,7 +20,7 @@ from servers.models import Server
 from servers.ssh.command import Command
 from servers.ssh.local import Local
 from servers.ssh.relay import Relay
-from servers.ssh.transport import Process, TooMuchOutput, Transport
+from servers.ssh.transport import NoProgram, NoSudo, Process, TooMuchOutput, Transport
 
 Subject = TypeVar("Subject", bound=models.Model)
 
@@ -32,6 +32,7 @@ FILE_WARNING = re.compile(
     r"(?P<path>/.*?): (?:\w+: )?(?P<why>\[Errno (?P<errno>\d+)\] .*|file changed while .*)", re.DOTALL
 )
 NO_SUCH_FILE = 2
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's exit codes
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class FileWarning:
 
     path: str
     why: str
-    missing: bool
 
 
 @dataclass
@@ -52,6 +52,8 @@ class Ran:
     messages: list[Message] = field(default_factory=list)
     file_warnings: list[FileWarning] = field(default_factory=list)
     unreadable: int = 0  # how many file warnings there were in all
+    missing: set[str] = field(default_factory=set)  # of the source paths, without a slash at their ends
+    noise: str = ""  # the last line that was not borg's
 
     @property
     def is_ok(self) -> bool:
@@ -65,11 +67,15 @@ class Ran:
 class Follower:
     """Reads a borg to its end: its words into the job's log, its progress into the job's row."""
 
-    def __init__(self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR) -> None:
+    def __init__(
+        self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR, sources: Iterable[str] = ()
+    ) -> None:
         self._log = log
+        self._sources = {path.rstrip("/") for path in sources}
         self._worst = worst  # the log shows nothing of this borg as worse than that
         self._total = total  # bytes that `create` will read, about; None: nobody knows
         self._rate = Rate()
+        self._heard = False
         self.ran = Ran(None)
 
     def stdout_of(self, process: Process) -> Iterator[bytes]:
@@ -78,10 +84,14 @@ class Follower:
             if isinstance(output, bytes):
                 yield output
             else:
-                self._hear(parse_line(output))
+                for line in unescaped(output):
+                    self._hear(parse_line(line))
         self.ran.code = process.exit_code()
 
     def _hear(self, event: Event) -> None:
+        if not self._heard and isinstance(event, Progress | Percent | Step | Message):
+            self._heard = True
+            self._log.progress(first_word=timezone.now().isoformat())
         match event:
             case Progress():
                 self._progress(event)
@@ -94,6 +104,7 @@ class Follower:
             case Question():
                 self._log.warning(f"borg asked, and got no answer: {event.text}")
             case Raw():
+                self.ran.noise = event.text
                 self._log.debug(event.text)
 
     def _progress(self, seen: Progress) -> None:
@@ -116,9 +127,10 @@ class Follower:
             self.ran.messages = [*self.ran.messages[-MESSAGES_KEPT:], message]
         if message.level == Level.WARNING and (found := FILE_WARNING.fullmatch(message.text)):
             self.ran.unreadable += 1
+            if found["errno"] == str(NO_SUCH_FILE) and (path := found["path"].rstrip("/")) in self._sources:
+                self.ran.missing.add(path)
             if len(self.ran.file_warnings) < PATHS_KEPT:
-                missing = found["errno"] == str(NO_SUCH_FILE)
-                self.ran.file_warnings.append(FileWarning(found["path"], found["why"][:300], missing))
+                self.ran.file_warnings.append(FileWarning(found["path"], found["why"][:300]))
 
 
 class Rate:
@@ -165,11 +177,12 @@ class BorgRunner(JobRunner[Subject]):
                     self.log.debug(f"borg serve: {complaint}")
 
     def follow(
-        self, machine: Transport, command: Command, *, total: int | None = None, worst: Level = Level.ERROR
-    ) -> Ran:
-        """Run `command` to its end and return what it said. Raises TooMuchOutput."""
+        self, machine: Transport, command: Command, *, total: int | None = None, worst: Level = Level.ERROR,
+        sources: Iterable[str] = (),
+    ) -> Ran:  # fmt: skip
+        """Run `command` to its end and return what it said; `sources` are looked out for. Raises TooMuchOutput."""
         self.log.info(f"$ {command}")
-        follower = Follower(self.log, total=total, worst=worst)
+        follower = Follower(self.log, total=total, worst=worst, sources=sources)
         with machine.start(command, self.log.checkpoint) as process:
             for piece in follower.stdout_of(process):
                 if len(follower.ran.stdout) + len(piece) > RESULT_LIMIT:
@@ -177,6 +190,7 @@ class BorgRunner(JobRunner[Subject]):
                         f"borg printed more than {RESULT_LIMIT // 1024**2} MB where a few kB are usual."
                     )
                 follower.ran.stdout += piece
+        refuse_without_borg(machine, command, follower.ran)
         return follower.ran
 
     def ask(self, command: Command, name: str) -> Ran:
@@ -185,6 +199,19 @@ class BorgRunner(JobRunner[Subject]):
         if not ran.is_ok:
             raise failure_of(name, ran.code, ran.messages)
         return ran
+
+
+def refuse_without_borg(machine: Transport, command: Command, ran: Ran) -> None:
+    """Raise NoProgram or NoSudo when it was not borg that ended the command, but the shell or sudo."""
+    if ran.messages or ran.is_ok:
+        return
+    if ran.noise.startswith("sudo:"):
+        raise NoSudo(f"sudo on {machine.name} does not let us run borg: {ran.noise.removeprefix('sudo:').strip()}.")
+    if ran.code in (NOT_EXECUTABLE, NOT_FOUND):
+        raise NoProgram(
+            f"{command.argv[0]} was not found on {machine.name}, or cannot be run.",
+            advice="Test the connection to the server: it finds out where borg is now.",
+        )
 
 
 def refuse_unready(repository: Repository) -> None:

@@ -71,9 +71,12 @@ class RunBackup(BorgRunner[Plan]):
             prepared = self._prepare(plan, machine, cleanup)
             command = self._command(plan, access, prepared)
             self.log.phase("transfer")
-            ran = self.follow(machine, command, total=predecessor.original_bytes if predecessor else None)
+            total = predecessor.original_bytes if predecessor else None
+            ran = self.follow(machine, command, total=total, sources=prepared.paths)
             self.log.phase("finish")
         result = self._proof(ran)
+        if access.archive(result.name) not in command.argv or is_forged(result, plan.repository):
+            raise BorgFailed(f"borg on {plan.server.name} describes another archive than the one that it was to make.")
         doubts = suspicion(
             Size(result.files, result.original),
             Size(predecessor.files, predecessor.original_bytes) if predecessor else None,
@@ -150,7 +153,12 @@ class RunBackup(BorgRunner[Plan]):
         }  # fmt: skip
 
 
+def is_forged(result: CreateResult, repository: Repository) -> bool:
+    """Whether a server claims an archive of another repository, or one that it made before."""
+    known = Archive.objects.filter(repository=repository, borg_id=result.archive_id)
+    return result.repository_id != repository.borg_id or known.exclude(name=result.name).exists()
+
+
 def missing_sources(paths: Sequence[str], ran: Ran) -> list[str]:
     """The source paths of which borg said that they are not there."""
-    gone = {warning.path.rstrip("/") for warning in ran.file_warnings if warning.missing}
-    return [path for path in paths if path.rstrip("/") in gone]
+    return [path for path in paths if path.rstrip("/") in ran.missing]

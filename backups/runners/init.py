@@ -48,6 +48,13 @@ class InitRepository(BorgRunner[Repository]):
         if subject.state == Repository.State.READY:
             raise Refused(f"The repository {subject.name} exists already.")
 
+    @classmethod
+    def ended(cls, job: Job) -> None:
+        if job.status != Job.Status.COMPLETED and job.repository:
+            # However it ended, also if its worker disappeared: nobody is making it any more.
+            undone = Repository.objects.filter(pk=job.repository.pk, state=Repository.State.CREATING)
+            undone.update(state=Repository.State.FAILED)
+
     def run(self) -> dict[str, Any]:
         repository, path = self.subject, Path(self.subject.path)
         refuse_taken(path)
@@ -86,9 +93,9 @@ class InitRepository(BorgRunner[Repository]):
 
 def refuse_taken(path: Path) -> None:
     """Raise PoolUnusable unless a repository can be made at `path`."""
-    if not path.parent.is_dir():
-        raise PoolUnusable(f"The storage pool's folder {path.parent} does not exist on the worker's machine.")
     try:
+        if not path.parent.is_dir():
+            raise PoolUnusable(f"The storage pool's folder {path.parent} does not exist on the worker's machine.")
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
     except PermissionError as error:
         raise PoolUnusable(f"We may not look into {path.parent} on the worker's machine.") from error

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from django import forms
@@ -9,7 +10,7 @@ from backups.borg import commands
 from backups.borg.errors import RepositoryUnreadable, failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
 from backups.models import Archive
-from backups.runners.base import BorgRunner, refuse_unready
+from backups.runners.base import BorgRunner, Ran, refuse_unready
 from backups.sources.base import LinesField
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -17,12 +18,18 @@ from servers.runners.base import refuse_unusable
 from servers.ssh.command import NO_DIRECTORY, Command
 from servers.ssh.transport import Transport, run
 
+NEVER_MATCHED = re.compile(r"Include pattern '(?P<path>.*)' never matched\.", re.DOTALL)
 DAMAGED = 102  # borg's warning for a file of which parts are gone and zeros took their place
 
 
 class TargetUnusable(Failure):
     cause = Cause.SOURCE
     advice = "Choose a directory that the SSH user may create or enter."
+
+
+class NotAllRestored(Failure):
+    cause = Cause.SOURCE
+    advice = "What else was asked for has been restored. The list below, and the log, say what is missing and why."
 
 
 class RestoreForm(forms.Form):
@@ -92,17 +99,17 @@ class RestoreFiles(BorgRunner[Archive]):
             raise RepositoryUnreadable("Parts of the archive are gone: what was restored has zeros in their place.")
         if not (ran.is_ok or ran.has_warnings):
             raise failure_of("extract", ran.code, ran.messages)
+        result = {"directory": directory, "archive": archive.pk, "bytes": self.log.latest("total", 0)}
+        if missing := what_is_missing(ran):
+            raise NotAllRestored(f"{ran.unreadable or len(missing)} paths could not be restored.", result={
+                **result, "unreadable_paths": missing,
+            })  # fmt: skip
         self.log.info(f"Restored into {directory} on {archive.server.name}.")
-        return {
-            "directory": directory,
-            "archive": archive.pk,
-            "bytes": self.log.latest("total", 0),
-            "unreadable_paths": [[w.path, w.why] for w in ran.file_warnings],
-        }
+        return result
 
     def _paths(self, archive: Archive) -> list[str]:
         """The chosen paths as words for borg; numbers stand for entries of the listing, whatever their names."""
-        paths = [path.lstrip("/") for path in self.job.payload.get("paths", [])]
+        paths = [path.strip("/") for path in self.job.payload.get("paths", [])]
         numbers = self.job.payload.get("entries", [])
         if numbers:
             try:
@@ -113,10 +120,21 @@ class RestoreFiles(BorgRunner[Archive]):
                 raise Failure("The listing of this archive is gone; read it anew, then choose again.") from None
             if len(items) != len(numbers):
                 raise Failure("Some of the chosen entries are not in the archive's listing; choose again.")
-        return paths
+        # The root is everything; borg would take it for the one entry "." that it lists of a whole machine.
+        return [] if {"", "."} & set(paths) else paths
 
     def _make_directory(self, machine: Transport, directory: str) -> None:
         made = run(machine, Command(("mkdir", "-p", "--", directory)), self.log.checkpoint)
         if made.code != 0:
             complaint = " ".join(made.stderr)[-200:]
             raise TargetUnusable(f"The directory {directory} cannot be made on {machine.name}: {complaint}")
+
+
+def what_is_missing(ran: Ran) -> list[list[str]]:
+    """[path, why] of what borg could not restore, as far as it is kept."""
+    never_matched = [
+        [found["path"], "It is not in the archive."]
+        for message in ran.messages
+        if (found := NEVER_MATCHED.fullmatch(message.text))
+    ]
+    return never_matched + [[warning.path, warning.why] for warning in ran.file_warnings]

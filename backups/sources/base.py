@@ -67,7 +67,8 @@ class LinesField(forms.Field):
     def to_python(self, value: Any) -> list[str]:
         if not value:
             return []
-        lines = value.splitlines() if isinstance(value, str) else value
+        # Not splitlines(): it also cuts at characters that may be part of a name.
+        lines = value.rstrip("\r\n").split("\n") if isinstance(value, str) else value
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise ValidationError(self.error_messages["not_lines"], code="not_lines")
         if len(lines) > MOST_LINES:

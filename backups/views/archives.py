@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import SuspiciousOperation
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -45,7 +46,7 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
     archive = visible(request, pk)
     order = request.GET.get("ordering", "name")
     number = request.GET.get("page", "1")
-    page = min(int(number), 10**6) if number.isdecimal() and len(number) < 9 and number != "0" else 1
+    page = min(max(int(number), 1), 10**6) if number.isdecimal() and len(number) < 9 else 1
     try:
         with Catalog(archive) as listing:
             here = listing.item(folder)
@@ -88,7 +89,10 @@ def download(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
 def restore(request: HttpRequest, pk: int) -> HttpResponse:
     """What, where to, and then the job's page. The folder's page posts here with the chosen entries."""
     archive = visible(request, pk)
-    chosen = [int(number) for number in request.POST.getlist("entry") if number.isdecimal() and len(number) < 16]
+    numbers = request.POST.getlist("entry")
+    chosen = [int(number) for number in numbers if number.isdecimal() and len(number) < 16]
+    if len(chosen) < len(numbers):  # left with none of them, we would restore everything
+        raise SuspiciousOperation("An entry is no number.")
     if "directory" in request.POST:
         form = RestoreForm({"directory": request.POST["directory"], "entries": chosen, "paths": ""})
         if form.is_valid():

@@ -1,0 +1,255 @@
+"""Letting borg on the server extract: on a machine that answers from a script, and with a real borg."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backups import catalog
+from backups.borg.commands import Access
+from backups.catalog import Catalog
+from backups.models import Archive, Repository
+from backups.runners.base import BorgRunner
+from backups.runners.index import IndexArchive
+from backups.runners.restore import RestoreFiles
+from jobs.models import Job
+from jobs.runner import Refused
+from servers.models import Server
+from servers.ssh.command import NO_DIRECTORY
+from servers.ssh.local import Local
+from servers.ssh.transport import Transport
+from tests.backups.replay import entry, error, percent, warning
+from tests.backups.tree import DEEP, STRANGE_NAMES, Tree, everything_in
+from tests.conftest import run_now
+from tests.fakes import Answer, FakeMachine
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
+
+INTO = "/srv/restore here"
+
+
+def restore(archive: Archive, **parameters: Any) -> Job:
+    return run_now(RestoreFiles.enqueue(archive, **{"directory": INTO, "paths": [], "entries": [], **parameters}))
+
+
+def patterns(machine: FakeMachine) -> list[str]:
+    """What borg was told to extract."""
+    argv = next(command.argv for command in machine.commands if "extract" in command.argv)
+    return list(argv[argv.index("--") + 1 :])
+
+
+# --- What is done -----------------------------------------------------------------------------
+
+
+def test_the_directory_is_made_and_borg_extracts_there(archive: Archive, machine: FakeMachine) -> None:
+    job = restore(archive)
+    mkdir, extract = machine.commands
+    assert (job.status, job.warnings, job.error) == ("completed", 0, "")
+    assert mkdir.argv == ("mkdir", "-p", "--", INTO)
+    assert extract.argv[:2] == ("/usr/bin/borg", "extract")
+    assert f"ssh://phpborg{archive.repository.path}::{archive.name}" in extract.argv
+    assert (extract.cwd, extract.as_root, extract.stdin) == (INTO, True, b"s3cret passphrase")
+    assert job.result["directory"] == INTO
+    assert [mark["name"] for mark in job.progress["phases"]] == ["connect", "prepare", "transfer"]
+
+
+def test_without_paths_and_entries_everything_comes(archive: Archive, machine: FakeMachine) -> None:
+    restore(archive)
+    assert patterns(machine) == []
+
+
+def test_paths_are_told_without_their_first_slash(archive: Archive, machine: FakeMachine) -> None:
+    restore(archive, paths=["/etc/hosts", "home/a b", "//srv"])
+    assert patterns(machine) == ["pp:etc/hosts", "pp:home/a b", "pp:srv"]
+
+
+@pytest.mark.parametrize("path", ["/", "//", ".", "/.", "./"])
+def test_the_root_is_everything(archive: Archive, machine: FakeMachine, path: str) -> None:
+    restore(archive, paths=[path])
+    assert patterns(machine) == []
+
+
+def test_numbers_stand_for_entries_whatever_their_names(archive: Archive, machine: FakeMachine) -> None:
+    names = [b"--option", b"latin-\xe9", b"line\nbreak"]
+    catalog.build(archive, [entry(b"d/"), *(entry(b"d/" + name) for name in names)])
+    restore(archive, entries=[2, 3, 4], paths=["/etc"])
+    assert [os.fsencode(word) for word in patterns(machine)] == [b"pp:etc", *(b"pp:d/" + name for name in names)]
+
+
+def test_how_far_it_is_is_exact(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["extract"] = Answer(stderr=[percent(0, 0), percent(250, 1000), percent(730, 1000, "etc/passwd")])
+    job = restore(archive)
+    assert (job.progress["percent"], job.progress["exact"]) == (73, True)
+    assert (job.progress["original"], job.progress["total"], job.progress["path"]) == (730, 1000, "etc/passwd")
+    assert job.result["bytes"] == 1000
+
+
+# --- What can go wrong ------------------------------------------------------------------------
+
+
+def test_a_directory_that_cannot_be_made_is_said(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["mkdir"] = Answer(stderr=["mkdir: cannot create directory ‘/srv’: Read-only file system"], code=1)
+    job = restore(archive)
+    assert (job.status, job.cause) == ("failed", "source")
+    assert job.error.startswith(f"The directory {INTO} cannot be made on web-1: mkdir: cannot create directory")
+    assert len(machine.commands) == 1
+
+
+def test_a_directory_that_may_not_be_entered_is_said(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["extract"] = Answer(stderr=["sh: 1: cd: can't cd to /srv"], code=NO_DIRECTORY)
+    job = restore(archive)
+    assert job.error == f"root may not enter {INTO} on web-1."
+    assert "Choose a directory" in job.advice
+
+
+def test_damage_is_a_failure_although_borg_only_warns(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["extract"] = Answer(code=102)
+    job = restore(archive)
+    assert (job.status, job.cause) == ("failed", "disk")
+    assert job.error == "Parts of the archive are gone: what was restored has zeros in their place."
+
+
+@pytest.mark.parametrize("code", [1, 101])
+def test_a_path_that_is_not_in_the_archive_is_a_failure(archive: Archive, machine: FakeMachine, code: int) -> None:
+    said = [warning("Include pattern 'etc/gone' never matched."), warning("Include pattern 'a' b' never matched.")]
+    machine.answers["extract"] = Answer(stderr=said, code=code)
+    job = restore(archive, paths=["/etc/gone", "/a' b"])
+    assert (job.status, job.error) == ("failed", "2 paths could not be restored.")
+    assert job.result["unreadable_paths"] == [
+        ["etc/gone", "It is not in the archive."], ["a' b", "It is not in the archive."],
+    ]  # fmt: skip
+
+
+def test_a_file_that_could_not_be_written_is_listed(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["extract"] = Answer(
+        stderr=[warning("/etc/hosts: write: [Errno 28] No space left on device")], code=1
+    )
+    assert restore(archive).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "sentence"),
+    [
+        (2, error("Archive x does not exist", "Archive.DoesNotExist"), "The archive is not in the repository."),
+        (31, "", "The archive is not in the repository."),
+        (2, error("Repository x does not exist.", "Repository.DoesNotExist"), "The repository is not where it was."),
+        (None, "", "borg extract was killed."),
+    ],
+)
+def test_each_error_of_borg_has_a_sentence(
+    archive: Archive, machine: FakeMachine, code: int | None, said: str, sentence: str
+) -> None:
+    machine.answers["extract"] = Answer(stderr=[said] if said else [], code=code)
+    assert restore(archive).error == sentence
+
+
+@pytest.mark.parametrize("numbers", [[2, 99], [0], [-1], [10**30]])
+def test_entries_that_are_not_in_the_listing_restore_nothing(
+    archive: Archive, machine: FakeMachine, numbers: list[int]
+) -> None:
+    catalog.build(archive, [entry(b"d/"), entry(b"d/a")])
+    job = restore(archive, entries=numbers)
+    assert job.error == "Some of the chosen entries are not in the archive's listing; choose again."
+    assert machine.commands == []
+
+
+def test_without_a_listing_numbers_say_nothing(archive: Archive, machine: FakeMachine) -> None:
+    job = restore(archive, entries=[2])
+    assert job.error == "The listing of this archive is gone; read it anew, then choose again."
+    assert machine.commands == []
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "sentence"),
+    [
+        (Server, {"enabled": False}, "web-1 is switched off."),
+        (Server, {"host_key": ""}, "Nobody has confirmed the host key of web-1 yet."),
+        (Server, {"host_key_seen": "ssh-ed25519 AAAA"}, "The host key of web-1 has changed."),
+        (Repository, {"state": "failed"}, "The repository web-1 could not be made."),
+    ],
+)
+def test_what_stands_in_the_way_is_said(
+    archive: Archive, model: type[Any], changes: dict[str, Any], sentence: str
+) -> None:
+    model.objects.update(**changes)
+    with pytest.raises(Refused, match=sentence):
+        RestoreFiles.enqueue(Archive.objects.get(), directory=INTO)
+
+
+def test_the_passphrase_is_nowhere_in_the_clear(archive: Archive, machine: FakeMachine) -> None:
+    job = restore(archive)
+    stored = f"{Job.objects.values()} {[line.message for line in job.lines.all()]}"
+    assert "borg extract" in stored
+    assert "s3cret" not in stored
+
+
+# --- With a real borg -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is this machine, and borg reaches the repository by its path."""
+
+    @contextmanager
+    def relayed(runner: BorgRunner[Any], repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
+        yield Local(), runner.here(repository)
+
+    monkeypatch.setattr(BorgRunner, "relayed", relayed)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("here")
+def test_everything_is_restored_byte_for_byte(real_archive: Archive, tree: Tree, tmp_path: Path) -> None:
+    job = restore(real_archive, directory=str(tmp_path / "new" / "folder"))
+    assert (job.status, job.error) == ("completed", "")
+    assert everything_in(tmp_path / "new/folder") == {
+        b"src": ("d", b""),
+        **{b"src/" + path: value for path, value in everything_in(tree.root / "src").items()},
+    }
+    links = tmp_path / "new/folder/src/links"
+    assert (links / "first").stat().st_ino == (links / "second").stat().st_ino
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("here")
+def test_chosen_entries_are_restored_and_nothing_else(real_archive: Archive, tree: Tree, tmp_path: Path) -> None:
+    run_now(IndexArchive.enqueue(real_archive))
+    chosen = [b"names/" + name for name in STRANGE_NAMES if name != b"..."]
+    chosen += [DEEP + b"/bottom", b"links/second", b"links/symlink"]
+    with Catalog(real_archive) as listing:
+        items = [listing.find(b"src/" + path) for path in chosen]
+        assert all(items)
+        job = restore(real_archive, directory=str(tmp_path / "r"), entries=[item.id for item in items if item])
+    assert (job.status, job.error) == ("completed", "")
+    expected = everything_in(tree.root / "src")
+    restored = everything_in(tmp_path / "r/src")
+    assert {path for path, (kind, _) in restored.items() if kind != "d"} == set(chosen)
+    assert all(restored[path] == expected[path] for path in chosen)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("here")
+def test_the_root_of_a_real_archive_is_everything(real_archive: Archive, tmp_path: Path) -> None:
+    job = restore(real_archive, directory=str(tmp_path / "r"), paths=["/"])
+    assert job.status == "completed"
+    assert (tmp_path / "r/src/dated").read_bytes() == b"dated"
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("here")
+def test_the_root_of_a_whole_machine_is_everything_too(real_archive: Archive, tmp_path: Path) -> None:
+    Archive.objects.update(name="machine")
+    restore(real_archive, directory=str(tmp_path / "r"), paths=["/"])
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {path.name for path in Path("/").iterdir()}
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("here")
+def test_what_a_real_archive_does_not_hold_is_never_reported_as_done(real_archive: Archive, tmp_path: Path) -> None:
+    job = restore(real_archive, directory=str(tmp_path / "r"), paths=["/src/dated", "/src/gone"])
+    assert job.status == "failed"
+    assert job.result["unreadable_paths"] == [["src/gone", "It is not in the archive."]]
+    assert (tmp_path / "r/src/dated").read_bytes() == b"dated"
