@@ -141,9 +141,12 @@ class Sshd(Child):
     `directory`, so that it is the same server the next time.
     """
 
-    def __init__(self, directory: Path, *, port: int | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, log: Path | None = None, options: Iterable[str] = ()
+    ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
+        self.options = list(options)  # more lines for sshd_config
         self.port = port or free_port()
         self.authorized_keys = directory / "authorized_keys"
         self.authorized_keys.touch(mode=0o600)
@@ -167,6 +170,7 @@ class Sshd(Child):
             f"AuthorizedKeysFile {self.authorized_keys}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
             "LogLevel VERBOSE\nMaxSessions 20\nMaxStartups 100\nPerSourcePenalties no\n"
+            + "".join(f"{option}\n" for option in self.options)
         )
         self.argv = [binary, "-D", "-e", "-f", str(configuration)]
         if not self._knows("PerSourcePenalties"):

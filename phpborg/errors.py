@@ -5,8 +5,10 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from rest_framework import exceptions
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
+from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenFailed
 from rest_framework_simplejwt.exceptions import InvalidToken
 
 from jobs.runner import Refused
@@ -33,13 +35,36 @@ def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler."""
     if isinstance(error, Refused):
         error = Conflict(str(error))
-    elif isinstance(error, InvalidToken):
-        error = exceptions.AuthenticationFailed("This token is not valid, or has expired.", "token_not_valid")
+    elif isinstance(error, TokenFailed):
+        error = token_failed(error)
+    elif isinstance(error, RecursionError | OverflowError):  # only what was sent can be that deep, or that large
+        error = exceptions.ParseError("A number, a time or a nesting in it is beyond what phpBorg takes.")
     response = exception_handler(error, context)
     if response is None:
         return None
-    response.data = {"error": error_body(error, response)}
+    response.data = {"error": encodable(error_body(error, response))}
+    if request := context.get("request"):  # schema and docs would answer in their own formats
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     return response
+
+
+def token_failed(error: Any) -> exceptions.AuthenticationFailed:
+    """simplejwt's error, whose detail is a dict, as one of DRF's."""
+    sentence, code = str(error.detail["detail"]), str(error.detail["code"])
+    if isinstance(error, InvalidToken):
+        sentence = "This token is not valid, or has expired."
+    plain = exceptions.AuthenticationFailed(sentence, code)
+    plain.auth_header = getattr(error, "auth_header", "")  # type: ignore[attr-defined]  # DRF sets it, and reads it
+    return plain
+
+
+def encodable(data: Any) -> Any:
+    """What was sent may stand in a message, also when it is no Unicode."""
+    if isinstance(data, dict):
+        return {encodable(key): encodable(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [encodable(value) for value in data]
+    return data.encode("utf-8", "backslashreplace").decode() if isinstance(data, str) else data
 
 
 def error_body(error: Exception, response: Response) -> dict[str, Any]:

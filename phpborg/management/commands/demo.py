@@ -1,19 +1,15 @@
 import os
-import secrets
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from accounts.models import User
 from phpborg.demo import Api, DemoFailed, Proof, Story
 from phpborg.embedded import NotStarted, Sshd
-from phpborg.management.commands.serve import prepare, until_told
-from phpborg.settings import generated
+from phpborg.management.commands.serve import admin_password, prepare, until_told
 from phpborg.stack import Stack
 
 WORKERS = 2
@@ -63,14 +59,3 @@ class Command(BaseCommand):
             f"Log in as admin with the password {password}\n"
             "Ctrl-C ends it.\n"
         )
-
-
-def admin_password() -> str:
-    """The administrator's password: PHPBORG_ADMIN_PASSWORD, or one that is made once and kept."""
-    password = os.environ.get("PHPBORG_ADMIN_PASSWORD") or generated("admin_password", secrets.token_urlsafe(12))
-    admin, _ = User.objects.get_or_create(username="admin")
-    admin.groups.add(Group.objects.get(name="ROLE_ADMIN"))
-    if not admin.check_password(password):
-        admin.set_password(password)
-        admin.save(update_fields=["password"])
-    return password

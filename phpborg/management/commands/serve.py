@@ -1,4 +1,5 @@
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -6,11 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import encryption
+from accounts.models import User
 from phpborg.embedded import NotStarted
+from phpborg.settings import generated
 from phpborg.stack import Stack
 
 
@@ -22,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         prepare()
+        self._first_login()
         stack = Stack(workers=options["workers"])
         end = threading.Event()
         with until_told(end):
@@ -36,6 +41,25 @@ class Command(BaseCommand):
                 stack.stop()
             except KeyboardInterrupt:
                 stack.stop(patient=False)
+
+    def _first_login(self) -> None:
+        if User.objects.exists():
+            return
+        admin_password()
+        where = settings.DATA_DIR / "admin_password"
+        known = "PHPBORG_ADMIN_PASSWORD" if os.environ.get("PHPBORG_ADMIN_PASSWORD") else str(where)
+        self.stdout.write(f"There was no user yet: log in as admin, with the password in {known}, and change it.")
+
+
+def admin_password() -> str:
+    """The password of the user admin, who is made if need be: PHPBORG_ADMIN_PASSWORD, or a random one that is kept."""
+    password = os.environ.get("PHPBORG_ADMIN_PASSWORD") or generated("admin_password", secrets.token_urlsafe(12))
+    admin, _ = User.objects.get_or_create(username="admin")
+    admin.groups.add(Group.objects.get(name="ROLE_ADMIN"))
+    if not admin.check_password(password):
+        admin.set_password(password)
+        admin.save(update_fields=["password"])
+    return password
 
 
 @contextmanager

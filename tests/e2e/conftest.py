@@ -1,0 +1,158 @@
+"""The real thing: sshd, Redis, web, workers, scheduler, borg, Chromium; each started here and ended by its pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+from django.conf import settings
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from phpborg.embedded import Child, Sshd, answers, free_port, manage, wait_until
+
+ROOT = Path(settings.BASE_DIR)
+BORGS = {"1.2": ROOT / ".borg/1.2/bin/borg", "1.4": ROOT / ".borg/1.4/bin/borg"}
+ADMIN_PASSWORD = "an administrator's own"
+JOB_SECONDS = 120
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/e2e/" in str(item.path):
+            item.add_marker("e2e")
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A temporary directory with a short path that other users may enter: sockets and sshd need that."""
+    directory = Path(tempfile.mkdtemp(prefix="phpborg-e2e-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sshd(short_dir: Path) -> Iterator[Sshd]:
+    with Sshd(short_dir / "sshd") as server:
+        server.directory.chmod(0o755)  # sshd reads the keys as the user who logs in
+        server.authorized_keys.chmod(0o644)
+        yield server
+
+
+@dataclass
+class Site:
+    """A running phpBorg, as an administrator's machine has it."""
+
+    url: str
+    data_dir: Path
+    serve: Child
+
+    def client(self) -> httpx.Client:
+        """A program that is signed in."""
+        client = httpx.Client(base_url=f"{self.url}/api", timeout=60)
+        answer = client.post("/auth/login", json={"username": "admin", "password": ADMIN_PASSWORD})
+        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return client
+
+    def decrypt(self, token: str) -> str:
+        return Fernet((self.data_dir / "encryption_keys").read_text().strip()).decrypt(token.encode()).decode()
+
+
+@pytest.fixture(scope="session")
+def site(short_dir: Path) -> Iterator[Site]:
+    port = free_port()
+    data_dir = short_dir / "data"
+    env = {
+        "PHPBORG_DATA_DIR": str(data_dir), "PHPBORG_PORT": str(port), "PHPBORG_ADMIN_PASSWORD": ADMIN_PASSWORD,
+        "DJANGO_SETTINGS_MODULE": "phpborg.settings", "REDIS_URL": "", "DATABASE_URL": "",
+    }  # fmt: skip
+    for name in ("REDIS_URL", "DATABASE_URL"):
+        os.environ.pop(name, None)
+        env.pop(name)
+    with manage("serve", "serve", "--workers", "2", env=env, log=short_dir / "serve.log") as serve:
+        wait_until(lambda: answers(port) or not serve.is_alive, seconds=60, what="phpBorg")
+        assert serve.is_alive, serve.tail()
+        yield Site(f"http://127.0.0.1:{port}", data_dir, serve)
+
+
+def finished(client: httpx.Client, job: Any, status: str = "completed") -> Any:
+    """Wait for a job's end through the API and return it."""
+    deadline = time.monotonic() + JOB_SECONDS
+    while (job := client.get(f"/jobs/{job['id']}").json())["status"] in ("pending", "running"):
+        assert time.monotonic() < deadline, f"The job {job['type']} does not end: {job['progress']}"
+    log = [line["message"] for line in client.get(f"/jobs/{job['id']}/log").json()]
+    assert job["status"] == status, (job["error"], job["advice"], log)
+    return job
+
+
+def until(true: Callable[[], Any], *, seconds: float = 30) -> Any:
+    """Wait for a condition and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "The condition never came true."
+        time.sleep(0.02)
+    return found
+
+
+# --- The browser ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "Debian's chromium is not installed."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--headless", "--no-sandbox", "--disable-background-networking", "--disable-gpu"],
+        )
+        yield browser
+        browser.close()
+
+
+def is_complaint(message: ConsoleMessage) -> bool:
+    """Chromium also reports each answer 400, which is how a form says that it was not filled in right."""
+    return message.type == "error" and "status of 400" not in message.text
+
+
+@pytest.fixture
+def new_page(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
+    """Open a browser of one's own, signed in; what its console complains of fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_page(**options: Any) -> Page:
+        context = browser.new_context(
+            base_url=site.url, viewport={"width": 1440, "height": 900}, locale="en-GB", accept_downloads=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/login")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill(ADMIN_PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def pool_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    return folder
