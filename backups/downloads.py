@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from backups.catalog import Catalog, Item
@@ -27,9 +28,9 @@ def start_download(archive: Archive, entry: int, *, user: User | None, trigger: 
     with Catalog(archive) as listing:
         item = listing.item(entry)
         if item is None:
-            raise DownloadFailed("This entry is not in the archive's listing.")
+            raise DownloadFailed(_("This entry is not in the archive's listing."))
         if not (item.is_file or item.is_folder):
-            raise DownloadFailed("Only files and folders can be downloaded.")
+            raise DownloadFailed(_("Only files and folders can be downloaded."))
         length = None if item.is_folder else listing.content_of(item).size
     job = DownloadFile.enqueue(archive, user=user, trigger=trigger, entry=entry)
     pipe = Pipe(job.pk)
@@ -37,7 +38,7 @@ def start_download(archive: Archive, entry: int, *, user: User | None, trigger: 
         first = pipe.read(seconds=FIRST_PIECE_SECONDS)
     except TimeoutError:
         job.request_cancel()
-        raise DownloadFailed("No worker was free for the download. Try again later.") from None
+        raise DownloadFailed(_("No worker was free for the download. Try again later.")) from None
     except WriterFailed as error:
         raise DownloadFailed(str(error)) from error
     response = StreamingHttpResponse(_stream(job, pipe, first), content_type="application/octet-stream")

@@ -4,6 +4,9 @@ from django.db import transaction
 from django.db.models import ProtectedError, QuerySet
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
@@ -52,7 +55,7 @@ class AuditedViewSet(ModelViewSet[Any]):
     """Adding, changing and deleting, each in the audit trail; what others hold on to is not deleted."""
 
     audited_as: ClassVar[str]
-    held_by: ClassVar[str]  # what keeps one of these from being deleted
+    held_by: ClassVar[str | Promise]  # the sentence when something keeps one of these from being deleted
 
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
@@ -72,7 +75,7 @@ class AuditedViewSet(ModelViewSet[Any]):
         try:
             instance.delete()
         except ProtectedError as error:
-            raise Refused(f"{instance.name} has {self.held_by}. Delete those first.") from error
+            raise Refused(self.held_by % {"name": instance.name}) from error
         audit.record(f"{self.audited_as}.deleted", request=self.request, target=instance.name)
 
 
@@ -88,7 +91,7 @@ class StoragePoolViewSet(AuditedViewSet):
     serializer_class = StoragePoolSerializer
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
     audited_as = "pool"
-    held_by = "repositories"
+    held_by = gettext_lazy("%(name)s has repositories. Delete those first.")
 
     def get_queryset(self) -> QuerySet[StoragePool]:
         return StoragePool.objects.for_user(self.request.user).order_by("name")
@@ -132,14 +135,14 @@ class SourceViewSet(AuditedViewSet):
     serializer_class = SourceSerializer
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
     audited_as = "source"
-    held_by = "plans"
+    held_by = gettext_lazy("%(name)s has plans. Delete those first.")
 
     def get_queryset(self) -> QuerySet[Source]:
         return Source.objects.for_user(self.request.user).order_by("server_id", "name")
 
     def perform_destroy(self, instance: Source) -> None:
         if plan := instance.plans.first():
-            raise Refused(f"The plan {plan.name} saves this source. Take it out there first.")
+            raise Refused(_("The plan %(plan)s saves this source. Take it out there first.") % {"plan": plan.name})
         super().perform_destroy(instance)
 
 
@@ -157,14 +160,14 @@ class PlanViewSet(AuditedViewSet):
     serializer_class = PlanSerializer
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
     audited_as = "plan"
-    held_by = "archives"
+    held_by = gettext_lazy("%(name)s has archives. Delete those first.")
 
     def get_queryset(self) -> QuerySet[Plan]:
         return Plan.objects.for_user(self.request.user).prefetch_related("sources").order_by("server_id", "name")
 
     def perform_destroy(self, instance: Plan) -> None:
         if Job.objects.filter(plan=instance).unfinished().exists():
-            raise Refused("A job of this plan is still running or waiting. Cancel it first.")
+            raise Refused(_("A job of this plan is still running or waiting. Cancel it first."))
         super().perform_destroy(instance)
 
 
@@ -319,7 +322,7 @@ def listing_of(archive: Archive) -> Catalog:
     try:
         return Catalog(archive)
     except NotIndexed as error:
-        raise Refused("The listing of this archive has not been read yet.") from error
+        raise Refused(_("The listing of this archive has not been read yet.")) from error
 
 
 def folder_at(listing: Catalog, path: str) -> int:

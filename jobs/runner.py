@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from django import forms
 from django.db import models, transaction
 from django.utils.functional import Promise
+from django.utils.translation import gettext as _
 
 from accounts.access import Permission
 from accounts.models import User
@@ -105,7 +106,7 @@ class JobRunner(ABC, Generic[Subject]):
             # The lock makes "is there one already?" and the insert one step.
             locked = cls.model._default_manager.select_for_update().filter(pk=subject.pk)
             if not locked.exists():
-                raise Refused("It was deleted in the meantime.")
+                raise Refused(_("It was deleted in the meantime."))
             cls.refuse(subject)
             job = Job.objects.create(
                 type=cls.type, subject=subject_key(subject), user=user, trigger=trigger, payload=parameters,
@@ -120,7 +121,8 @@ class JobRunner(ABC, Generic[Subject]):
         """For `refuse`: one at a time, whether it waits or runs. Raises Refused."""
         other = Job.objects.unfinished().filter(type=cls.type, subject=subject_key(subject)).first()
         if other:
-            raise Refused(f"{cls.label} is already {other.get_status_display()} here.", job=other)
+            sentence = _("%(job)s is already %(status)s here.")
+            raise Refused(sentence % {"job": cls.label, "status": other.get_status_display()}, job=other)
 
     # --- Doing it ------------------------------------------------------------------------------
 
@@ -180,13 +182,13 @@ def end(job: Job, **outcome: Any) -> bool:
 def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
     """Start again what `job` did, as a new job with the same parameters. Raises Refused."""
     if not job.has_ended:
-        raise Refused("The job has not ended yet.", job=job)
+        raise Refused(_("The job has not ended yet."), job=job)
     runner = JobRunner.registry.get(job.type)
     if runner is None:
-        raise Refused(f"This phpBorg does not know the job type “{job.type}”.")
+        raise Refused(_("This phpBorg does not know the job type “%(type)s”.") % {"type": job.type})
     subject = runner.model._default_manager.filter(pk=job.subject.partition(":")[2]).first()
     if subject is None:
-        raise Refused("What the job was for has been deleted.")
+        raise Refused(_("What the job was for has been deleted."))
     return runner.enqueue(subject, user=user, trigger=trigger, **job.payload)
 
 

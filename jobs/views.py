@@ -91,7 +91,7 @@ def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     def text() -> Iterator[str]:
         for line in job.lines.order_by("number").iterator(chunk_size=1000):
             message = CONTROL.sub(lambda found: repr(found[0])[1:-1], line.message)
-            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {line.get_level_display():7} {message}\n"
+            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {LogLine.Level(line.level).name.lower():7} {message}\n"
 
     response = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{job.type}-{job.pk}.log"'

@@ -2,6 +2,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -59,7 +60,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         """Ask the job to stop; it is cancelled within seconds, or 409 if it had ended."""
         job = self.get_object()
         if not job.request_cancel():
-            raise Refused("The job has already ended.")
+            raise Refused(_("The job has already ended."))
         job.refresh_from_db()
         live.announce(job, job.status)
         return queued(job)

@@ -1,6 +1,7 @@
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 from redis import RedisError
 
@@ -50,32 +51,32 @@ def _database_answers() -> bool:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, 404, "There is nothing here, or you may not see it.")
+    return _error(request, 404, _("There is nothing here, or you may not see it."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, 403, "You may not do this.")
+    return _error(request, 403, _("You may not do this."))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, 400, "This request makes no sense.")
+    return _error(request, 400, _("This request makes no sense."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Without a template: it may be the templates that fail."""
-    sentence = "phpBorg itself made a mistake. The web process's log has the details."
+    sentence = _("phpBorg itself made a mistake. The web process's log has the details.")
     if request.path.startswith("/api/"):
         return _error(request, 500, sentence)
     return HttpResponse(f"<!DOCTYPE html><title>phpBorg</title><h1>500</h1><p>{sentence}</p>", status=500)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return _error(request, 403, "This form has expired. Go back, reload the page, and send it again.")
+    return _error(request, 403, _("This form has expired. Go back, reload the page, and send it again."))
 
 
 def api_not_found(request: HttpRequest) -> HttpResponse:
     """Any path below /api that no route knows: JSON, also when DEBUG would show a page."""
-    return _error(request, 404, "There is no such route.")
+    return _error(request, 404, _("There is no such route."))
 
 
 def _error(request: HttpRequest, status: int, sentence: str) -> HttpResponse:

@@ -1,6 +1,7 @@
 from typing import Any, ClassVar
 
 from django.db.models import ProtectedError, QuerySet
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -54,7 +55,9 @@ class ServerViewSet(ModelViewSet[Server]):
         try:
             instance.delete()
         except ProtectedError as error:
-            raise Refused(f"{instance.name} has plans or repositories. Delete those first.") from error
+            raise Refused(
+                _("%(name)s has plans or repositories. Delete those first.") % {"name": instance.name}
+            ) from error
         audit.record("server.deleted", request=self.request, target=instance.name)
 
     @extend_schema(summary="Test the connection", request=None, responses=ONE_JOB)

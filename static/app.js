@@ -17,7 +17,7 @@
 
   // --- Relative times grow old while a page stays open -------------------------------------------
   const language = document.documentElement.lang || "en";
-  const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
+  const relative = new Intl.RelativeTimeFormat(language, { numeric: "always", style: "short" });
   const spans = [["day", 86400, 172800], ["hour", 3600, 3600], ["minute", 60, 60]];
   const refreshTimes = () => {
     for (const element of document.querySelectorAll("time[data-ago]")) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from phpborg.embedded import RedisServer
 from servers.models import Server
 
 PASSWORD = "correct horse battery staple"
+
+# In the background of a script a shell starts us deaf to SIGINT, and so would be every command that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

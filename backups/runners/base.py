@@ -4,16 +4,17 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from backups.borg.commands import Access, serve
 from backups.borg.errors import WARNING_CODES, failure_of
 from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line, unescaped
-from backups.models import Repository
+from backups.models import Archive, Repository
 from jobs.log import JobLog, Level
 from jobs.runner import JobRunner, Refused
 from servers.models import Server
@@ -201,6 +202,19 @@ class BorgRunner(JobRunner[Subject]):
         return ran
 
 
+class ArchiveRunner(BorgRunner[Archive]):
+    """A job about one archive: whose it is."""
+
+    model = Archive
+
+    @classmethod
+    def scope(cls, subject: Archive) -> dict[str, Any]:
+        return {
+            "plan": subject.plan, "server": subject.server, "repository": subject.repository,
+            "place": subject.repository.pool.place,
+        }  # fmt: skip
+
+
 def refuse_without_borg(machine: Transport, command: Command, ran: Ran) -> None:
     """Raise NoProgram or NoSudo when it was not borg that ended the command, but the shell or sudo."""
     if ran.messages or ran.is_ok:
@@ -216,10 +230,11 @@ def refuse_without_borg(machine: Transport, command: Command, ran: Ran) -> None:
 
 def refuse_unready(repository: Repository) -> None:
     """For the `refuse` of every job that needs a repository. Raises Refused."""
+    name = {"name": repository.name}
     if repository.state == Repository.State.CREATING:
-        raise Refused(f"The repository {repository.name} is still being made.")
+        raise Refused(_("The repository %(name)s is still being made.") % name)
     if repository.state == Repository.State.FAILED:
-        raise Refused(f"The repository {repository.name} could not be made. Look at its page.")
+        raise Refused(_("The repository %(name)s could not be made. Look at its page.") % name)
 
 
 def _level(level: int) -> Level:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission
@@ -53,7 +54,7 @@ class RunBackup(BorgRunner[Plan]):
     @classmethod
     def refuse(cls, subject: Plan) -> None:
         if not subject.enabled:
-            raise Refused(f"The plan {subject.name} is paused.")
+            raise Refused(gettext("The plan %(name)s is paused.") % {"name": subject.name})
         refuse_unusable(subject.server)
         refuse_unready(subject.repository)
         cls.refuse_second(subject)

@@ -8,7 +8,7 @@ from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
 from backups.models import Archive
-from backups.runners.base import BorgRunner, Follower, refuse_unready
+from backups.runners.base import ArchiveRunner, Follower, refuse_unready
 from jobs.errors import Failure
 from jobs.models import Job
 from jobs.pipe import NobodyReads, Pipe
@@ -20,24 +20,16 @@ class DownloadForm(forms.Form):
     entry = forms.IntegerField(help_text=_("The number of a file or folder in the archive's listing."))
 
 
-class DownloadFile(BorgRunner[Archive]):
+class DownloadFile(ArchiveRunner):
     """Extract one file, or one folder as a tar, into the pipe that a web process reads."""
 
     type = "download"
     label = _("Download")
-    model = Archive
     permission = Permission.BACKUP_RESTORE
     form = DownloadForm
     icon = "download"
     priority = Job.Priority.HIGH
     idle_limit_seconds = 600
-
-    @classmethod
-    def scope(cls, subject: Archive) -> dict[str, Any]:
-        return {
-            "plan": subject.plan, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:

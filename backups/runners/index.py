@@ -10,28 +10,20 @@ from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.borg.results import Entry, Unreadable, parse_files
 from backups.models import Archive
-from backups.runners.base import BorgRunner, Follower
+from backups.runners.base import ArchiveRunner, Follower
 from jobs.errors import Failure
 from jobs.models import Job
 from servers.ssh.local import Local
 
 
-class IndexArchive(BorgRunner[Archive]):
+class IndexArchive(ArchiveRunner):
     """Read the listing of an archive into the catalog: from our side, so it also proves that the archive is there."""
 
     type = "index"
     label = _("Listing")
-    model = Archive
     permission = Permission.BACKUP_VIEW
     icon = "list-search"
     priority = Job.Priority.LOW
-
-    @classmethod
-    def scope(cls, subject: Archive) -> dict[str, Any]:
-        return {
-            "plan": subject.plan, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import encryption
@@ -46,7 +47,7 @@ class InitRepository(BorgRunner[Repository]):
     def refuse(cls, subject: Repository) -> None:
         cls.refuse_second(subject)
         if subject.state == Repository.State.READY:
-            raise Refused(f"The repository {subject.name} exists already.")
+            raise Refused(gettext("The repository %(name)s exists already.") % {"name": subject.name})
 
     @classmethod
     def ended(cls, job: Job) -> None:

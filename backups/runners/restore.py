@@ -10,7 +10,7 @@ from backups.borg import commands
 from backups.borg.errors import RepositoryUnreadable, failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
 from backups.models import Archive
-from backups.runners.base import BorgRunner, Ran, refuse_unready
+from backups.runners.base import ArchiveRunner, Ran, refuse_unready
 from backups.sources.base import LinesField
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -61,23 +61,15 @@ class RestoreForm(forms.Form):
         return directory
 
 
-class RestoreFiles(BorgRunner[Archive]):
+class RestoreFiles(ArchiveRunner):
     """Let borg on the server extract into a directory there."""
 
     type = "restore"
     label = _("Restore")
-    model = Archive
     permission = Permission.BACKUP_RESTORE
     form = RestoreForm
     icon = "restore"
     priority = Job.Priority.HIGH
-
-    @classmethod
-    def scope(cls, subject: Archive) -> dict[str, Any]:
-        return {
-            "plan": subject.plan, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:

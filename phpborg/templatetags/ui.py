@@ -15,8 +15,7 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.access import ROLE_LABELS, Permission, can
 from jobs.models import Job
@@ -216,12 +215,12 @@ def role_label(name: str) -> str:
 
 
 PHASES = {
-    "connect": _lazy("connect"),
-    "prepare": _lazy("prepare"),
-    "transfer": _lazy("transfer"),
-    "finish": _lazy("finish"),
-    "init": _lazy("make"),
-    "key": _lazy("put the key aside"),
+    "connect": gettext_lazy("connect"),
+    "prepare": gettext_lazy("prepare"),
+    "transfer": gettext_lazy("transfer"),
+    "finish": gettext_lazy("finish"),
+    "init": gettext_lazy("make"),
+    "key": gettext_lazy("put the key aside"),
 }
 
 
@@ -235,7 +234,7 @@ def phases(job: Job) -> list[dict[str, Any]]:
         {
             "label": PHASES.get(mark["name"], mark["name"]),
             "seconds": max(0.0, (end - start).total_seconds()),
-            "is_now": job.status == Job.Status.RUNNING and number == len(marks),
+            "state": state_of(job) if number == len(marks) and job.status != Job.Status.COMPLETED else "protected",
         }
         for number, (mark, start, end) in enumerate(zip(marks, starts, ends, strict=True), 1)
     ]
@@ -253,22 +252,19 @@ def job_facts(job: Job) -> list[dict[str, Any]]:
 
     total = known.get("total") if job.status == Job.Status.RUNNING else None
     add("files", _("Files"), count)
-    about = "" if known.get("exact") else _("about")
-    add(
-        "original",
-        _("Read"),
-        size,
-        _("of %(about)s %(total)s") % {"about": about, "total": size(total)} if total else "",
-    )
+    of = _("of %(total)s") if known.get("exact") else _("of about %(total)s")
+    add("original", _("Read"), size, of % {"total": size(total)} if total else "")
     add("compressed", _("Compressed"), size)
     add("deduplicated", _("New in the repository"), size)
     add("entries", _("Entries"), count)
-    add("bytes", _("Restored"), size)
+    add("bytes", _("Sent") if job.type == "download" else _("Restored"), size)
     if job.status == Job.Status.RUNNING:
         add("rate", _("Rate"), rate)
         if known.get("rate") and total and known.get("original", 0) < total:
             left = (total - known["original"]) / known["rate"]
-            facts.append({"label": _("Left"), "value": duration(left), "note": about})
+            facts.append(
+                {"label": _("Left"), "value": duration(left), "note": "" if known.get("exact") else _("about")}
+            )
     add("directory", _("Into"), str)
     add("free_bytes", _("Free"), size)
     if not facts:

@@ -1,5 +1,7 @@
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from jobs.runner import JobRunner, Refused
 from servers.models import Server
 
@@ -16,9 +18,12 @@ class ServerRunner(JobRunner[Server]):
 
 def refuse_unusable(server: Server) -> None:
     """For the `refuse` of every job that logs in there. Raises Refused."""
+    name = {"server": server.name}
     if not server.enabled:
-        raise Refused(f"{server.name} is switched off. Switch it on first.")
+        raise Refused(_("%(server)s is switched off. Switch it on first.") % name)
     if not server.host_key:
-        raise Refused(f"Nobody has confirmed the host key of {server.name} yet. Test the connection, then confirm it.")
+        raise Refused(
+            _("Nobody has confirmed the host key of %(server)s yet. Test the connection, then confirm it.") % name
+        )
     if server.host_key_changed:
-        raise Refused(f"The host key of {server.name} has changed. An administrator must look at it first.")
+        raise Refused(_("The host key of %(server)s has changed. An administrator must look at it first.") % name)

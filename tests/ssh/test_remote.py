@@ -303,8 +303,14 @@ def test_a_connection_that_breaks_in_mid_command_is_lost(remote: Remote) -> None
     assert process.exit_code() is None
 
 
-def test_what_came_before_the_connection_broke_is_yielded(remote: Remote) -> None:
-    process = remote.start(sh("echo last words; kill -9 $PPID"), no_tick)
+def test_what_came_before_the_connection_broke_is_yielded(remote: Remote, tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers"
+    process = remote.start(sh(f"echo $$ $PPID > {numbers}; echo last words; {FOR_EVER}"), no_tick)
+    until(process._channel.recv_ready, "the last words have arrived")
+    command, daemon = map(int, numbers.read_text().split())
+    os.kill(daemon, signal.SIGKILL)
+    os.kill(command, signal.SIGKILL)
+    until(lambda: not remote.is_alive, "the connection has broken")
     seen: list[object] = []
     with contextlib.suppress(ConnectionLost), process:
         seen.extend(process)
