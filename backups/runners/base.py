@@ -109,6 +109,8 @@ class Follower:
                 self._log.debug(event.text)
 
     def _progress(self, seen: Progress) -> None:
+        if self._total and seen.original > self._total:
+            self._total = None  # more than there was the last time: nobody knows how much more
         self._log.progress(
             files=seen.files, original=seen.original, compressed=seen.compressed, deduplicated=seen.deduplicated,
             path=seen.path, rate=self._rate.of(seen.original), total=self._total,
