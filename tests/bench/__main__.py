@@ -36,6 +36,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.home = directory / "home"  # of "the server"
         os.environ.update(PHPBORG_DATA_DIR=str(directory / "data"), DJANGO_SETTINGS_MODULE=SETTINGS)
 
     def __enter__(self) -> Self:
@@ -49,7 +50,9 @@ class Bench:
 
         call_command("migrate", verbosity=0)
         self.redis = RedisServer(settings.EMBEDDED_REDIS_SOCKET, log=self.directory / "redis.log").start()
-        self.sshd = Sshd(self.directory / "sshd").start()
+        # A home of its own: borg's cache is in it, and no .bashrc that takes its time.
+        self.home.mkdir()
+        self.sshd = Sshd(self.directory / "sshd", options=[f"SetEnv HOME={self.home}"]).start()
         self.worker = manage("worker", "worker", log=self.directory / "worker.log").start()
         self.server = self._server()
         return self
@@ -118,9 +121,9 @@ def make_files(folder: Path, count: int, size: int) -> Path:
     return folder
 
 
-def forget_caches() -> None:
-    """Borg's caches of root on "the server", which both ways share."""
-    shutil.rmtree(Path.home() / ".cache" / "borg", ignore_errors=True)
+def forget_caches(bench: Bench) -> None:
+    """Borg's caches on "the server", which both ways share."""
+    shutil.rmtree(bench.home / ".cache", ignore_errors=True)
 
 
 def settle() -> None:
@@ -153,21 +156,13 @@ def plain(bench: Bench, source: Path, number: int) -> tuple[float, float]:
     repository = f"ssh://{user}@127.0.0.1:{bench.sshd.port}{directory}/repository-{number}"
     options = f"StrictHostKeyChecking=accept-new UserKnownHostsFile={directory}/known_hosts BatchMode=yes".split()
     rsh = shlex.join(["ssh", "-i", str(key), *(f"-o{option}" for option in options)])
-    env = {**os.environ, "BORG_PASSPHRASE": "bench", "BORG_RSH": rsh}
+    env = {**os.environ, "HOME": str(bench.home), "BORG_PASSPHRASE": "bench", "BORG_RSH": rsh}
     subprocess.run(["borg", "init", "-e", "repokey-blake2", repository], check=True, env=env, capture_output=True)
     times = []
     for name in ("first", "second"):
         settle()
         began = time.monotonic()
-        command = [
-            "borg",
-            "create",
-            "--json",
-            "--compression=lz4",
-            "--exclude-caches",
-            f"{repository}::{name}",
-            str(source),
-        ]
+        command = ["borg", "create", "--json", "--compression=lz4", f"{repository}::{name}", str(source)]
         subprocess.run(command, check=True, env=env, capture_output=True)
         times.append(time.monotonic() - began)
     return times[0], times[1]
@@ -179,7 +174,7 @@ def relay(bench: Bench, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         ways: list[tuple[str, Callable[[Bench, Path, int], tuple[float, float]]]] = [("ours", ours), ("plain", plain)]
         for name, way in ways if number % 2 == 0 else reversed(ways):
-            forget_caches()
+            forget_caches(bench)
             results[name].append(way(bench, source, number))
             shutil.rmtree(bench.directory / "pool" / f"relay-{number}", ignore_errors=True)
             shutil.rmtree(bench.directory / "plain" / f"repository-{number}", ignore_errors=True)
