@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import encryption
@@ -117,6 +118,24 @@ class Repository(models.Model):
     passphrase_encrypted = models.TextField(blank=True, editable=False)
     key_encrypted = models.TextField(blank=True, editable=False)  # `borg key export`
 
+    # Why nothing may be written, deleted or compacted until a person has looked; "": nothing is wrong.
+    damage = models.TextField(blank=True, editable=False)  # what `borg check` found
+    frozen = models.TextField(blank=True, editable=False)  # what borg lists and what we recorded disagree in this
+
+    check_days = models.PositiveSmallIntegerField(
+        _("check every (days)"), default=7, validators=[MaxValueValidator(3650)],
+        help_text=_("Reads the whole repository on the machine where it lies. 0: never by itself."),
+    )  # fmt: skip
+    verify_days = models.PositiveSmallIntegerField(
+        _("verify all data every (days)"), default=0, validators=[MaxValueValidator(3650)],
+        help_text=_("Also decrypts and recomputes every chunk: slow, and the only proof. 0: never by itself."),
+    )  # fmt: skip
+    checked_at = models.DateTimeField(null=True, editable=False)  # the last check that found nothing
+    verified_at = models.DateTimeField(null=True, editable=False)  # the same, with all data
+    compared_at = models.DateTimeField(null=True, editable=False)  # borg's list with our record
+    deleted_at = models.DateTimeField(null=True, editable=False)  # the newest deletion that is not compacted yet
+    compacted_at = models.DateTimeField(null=True, editable=False)
+
     # Of all archives together, as the last backup told; bytes.
     original_bytes = models.BigIntegerField(default=0, editable=False)
     compressed_bytes = models.BigIntegerField(default=0, editable=False)
@@ -199,6 +218,10 @@ class RetentionPolicy(models.Model):
     keep_weekly = models.PositiveIntegerField(_("keep weekly"), default=4, validators=[MaxValueValidator(100_000)])
     keep_monthly = models.PositiveIntegerField(_("keep monthly"), default=12, validators=[MaxValueValidator(100_000)])
     keep_yearly = models.PositiveIntegerField(_("keep yearly"), default=0, validators=[MaxValueValidator(100_000)])
+    most_deletions = models.PositiveIntegerField(
+        _("delete at most"), default=100, validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text=_("Archives in one run. If more would go, none goes, and a person is asked."),
+    )  # fmt: skip
 
     objects = VisibleQuerySet.as_manager()
 
@@ -238,10 +261,23 @@ class Plan(models.Model):
         _("schedule"), max_length=100, blank=True, help_text=_("A cron expression; empty: only by hand.")
     )
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", validators=[validate_time_zone])
+    blackout = models.TextField(
+        _("not during"), blank=True,
+        help_text=_("Windows in which no run starts, one per line, as “mon-fri 08:00-18:00” or “22:00-02:00”."),
+    )  # fmt: skip
+    spread_seconds = models.PositiveIntegerField(
+        _("spread (seconds)"), default=300, validators=[MaxValueValidator(6 * 3600)],
+        help_text=_("Each plan starts its own share of this later, so that not all start at once."),
+    )  # fmt: skip
     next_run_at = models.DateTimeField(null=True, editable=False)
+    due_at = models.DateTimeField(null=True, editable=False)  # when the newest scheduled run fell due
+    # Its last run failed because the server was away: it runs as soon as the server answers.
+    awaits_server = models.BooleanField(default=False, editable=False)
     # Kept by RunBackup.ended, so that a page about a thousand plans asks no table of a million jobs.
     last_job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, editable=False, related_name="+")
-    last_good_at = models.DateTimeField(null=True, editable=False)  # start of the newest archive without suspicion
+    last_good_at = models.DateTimeField(
+        null=True, editable=False
+    )  # when the newest archive without suspicion was taken
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PlanQuerySet.as_manager()
@@ -252,7 +288,10 @@ class Plan(models.Model):
         verbose_name = _("plan")
         verbose_name_plural = _("plans")
         constraints = [models.UniqueConstraint(fields=["server", "name"], name="plan_name_on_server")]
-        indexes = [models.Index(fields=["enabled", "next_run_at"], name="plan_by_next_run")]
+        indexes = [
+            models.Index(fields=["enabled", "next_run_at"], name="plan_by_next_run"),
+            models.Index(fields=["awaits_server"], name="plan_by_awaits_server"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -266,7 +305,7 @@ class Plan(models.Model):
 
     def last_good_archive(self) -> Archive | None:
         """The newest archive of the plan that nothing speaks against."""
-        return self.archives.filter(suspicion="").order_by("-start", "-id").first()
+        return self.archives.filter(suspicion="", quarantine="").order_by("-taken_at", "-id").first()
 
 
 class ArchiveQuerySet(VisibleQuerySet):
@@ -283,7 +322,8 @@ class Archive(models.Model):
     job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, related_name="archives")
     name = models.CharField(_("name"), max_length=200)
     borg_id = models.CharField(max_length=64)
-    start = models.DateTimeField(_("start"))
+    start = models.DateTimeField(_("start"))  # as borg on the server says
+    taken_at = models.DateTimeField(default=timezone.now)  # the same by our own clock, which no server can set
     end = models.DateTimeField(_("end"))
     duration = models.FloatField(help_text="Seconds.")
     original_bytes = models.BigIntegerField()
@@ -293,6 +333,7 @@ class Archive(models.Model):
     warnings = models.PositiveIntegerField(default=0)
     command_line = models.TextField(blank=True)
     suspicion = models.TextField(blank=True)  # why it may not be what it should be; "": nothing speaks against it
+    quarantine = models.TextField(blank=True)  # why we do not believe that it is ours; retention leaves it out
     comment = models.TextField(_("comment"), blank=True)
     pinned = models.BooleanField(_("pinned"), default=False)
     indexed_at = models.DateTimeField(null=True)  # when its listing was read into the catalog
@@ -311,6 +352,7 @@ class Archive(models.Model):
             models.Index(fields=["server", "-start"], name="archive_by_server"),
             models.Index(fields=["plan", "-start"], name="archive_by_plan"),
             models.Index(fields=["repository", "-start"], name="archive_by_repository"),
+            models.Index(fields=["plan", "-taken_at"], name="archive_by_plan_taken"),
         ]
 
     def __str__(self) -> str:

@@ -87,6 +87,7 @@ class Job(models.Model):
 
     attempts = models.PositiveSmallIntegerField(default=0)
     max_attempts = models.PositiveSmallIntegerField(default=1)
+    not_before = models.DateTimeField(null=True)  # a pending job that is tried again waits until then
     worker = models.CharField(max_length=200, blank=True)
     # What nobody else may have while this runs, as "repository:7"; unique, so the database decides.
     holds = models.CharField(max_length=60, null=True, unique=True)  # noqa: DJ001  # NULLs may repeat, "" may not

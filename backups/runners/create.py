@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -63,7 +64,7 @@ class RunBackup(BorgRunner[Plan]):
     def ended(cls, job: Job) -> None:
         if job.status != Job.Status.CANCELLED and job.plan:
             good = job.plan.last_good_archive()
-            Plan.objects.filter(pk=job.plan.pk).update(last_job=job, last_good_at=good.start if good else None)
+            Plan.objects.filter(pk=job.plan.pk).update(last_job=job, last_good_at=good.taken_at if good else None)
 
     def run(self) -> dict[str, Any]:
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
@@ -72,6 +73,7 @@ class RunBackup(BorgRunner[Plan]):
             prepared = self._prepare(plan, machine, cleanup)
             command = self._command(plan, access, prepared)
             self.log.phase("transfer")
+            taken_at = timezone.now()
             total = predecessor.original_bytes if predecessor else None
             ran = self.follow(machine, command, total=total, sources=prepared.paths)
             self.log.phase("finish")
@@ -83,7 +85,7 @@ class RunBackup(BorgRunner[Plan]):
             Size(predecessor.files, predecessor.original_bytes) if predecessor else None,
             missing_sources(prepared.paths, ran),
         )
-        archive = insist(lambda: self._record(plan, result, command, doubts))
+        archive = insist(lambda: self._record(plan, result, command, doubts, taken_at))
         measure(plan.repository.pool)
         return self._report(archive, ran, doubts)
 
@@ -121,13 +123,13 @@ class RunBackup(BorgRunner[Plan]):
             raise BorgFailed(f"borg ended with code {ran.code}, but gave no proof of an archive: {error}.") from error
 
     @transaction.atomic
-    def _record(self, plan: Plan, result: CreateResult, command: Command, doubts: str) -> Archive:
+    def _record(self, plan: Plan, result: CreateResult, command: Command, doubts: str, taken_at: datetime) -> Archive:
         archive, _created = Archive.objects.update_or_create(
             repository=plan.repository,
             borg_id=result.archive_id,
             defaults={
                 "server": plan.server, "plan": plan, "job": self.job, "name": result.name, "start": result.start,
-                "end": result.end, "duration": result.duration, "original_bytes": result.original,
+                "end": result.end, "taken_at": taken_at, "duration": result.duration, "original_bytes": result.original,
                 "compressed_bytes": result.compressed, "deduplicated_bytes": result.deduplicated,
                 "files": result.files, "warnings": self.log.warnings, "command_line": str(command),
                 "suspicion": doubts,

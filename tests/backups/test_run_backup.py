@@ -94,7 +94,10 @@ def test_the_result_tells_a_program_everything(plan: Plan, machine: FakeMachine)
 def test_the_plan_knows_its_last_job_and_its_last_good_archive(plan: Plan, machine: FakeMachine) -> None:
     machine.answers["create"] = creates()
     job = back_up(plan)
-    assert (plan.last_job, plan.last_good_at) == (job, Archive.objects.get().start)
+    archive = Archive.objects.get()
+    assert (plan.last_job, plan.last_good_at) == (job, archive.taken_at)
+    assert job.started_at and job.completed_at
+    assert job.started_at < archive.taken_at < job.completed_at  # whatever the server's clock says
 
 
 # --- What borg is told ------------------------------------------------------------------------
