@@ -165,7 +165,8 @@ def make_archive(plan: Plan, **changes: Any) -> Archive:
     values: dict[str, Any] = {
         "repository": plan.repository, "server": plan.server, "plan": plan, "name": f"web-1-files-{number}",
         "borg_id": f"{number:064x}", "start": now, "end": now, "taken_at": changes.get("start", now),
-        "duration": 12.5, "original_bytes": 1_000_000, "compressed_bytes": 600_000, "deduplicated_bytes": 50_000, "files": 100,
+        "duration": 12.5, "original_bytes": 1_000_000, "compressed_bytes": 600_000, "deduplicated_bytes": 50_000,
+        "files": 100,
     }  # fmt: skip
     return Archive.objects.create(**(values | changes))
 
