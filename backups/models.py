@@ -305,10 +305,14 @@ class Plan(models.Model):
 
     def last_good_archive(self) -> Archive | None:
         """The newest archive of the plan that nothing speaks against."""
-        return self.archives.filter(suspicion="", quarantine="").order_by("-taken_at", "-id").first()
+        return self.archives.good().order_by("-taken_at", "-id").first()  # type: ignore[attr-defined]
 
 
 class ArchiveQuerySet(VisibleQuerySet):
+    def good(self) -> Self:
+        """Those that nothing speaks against."""
+        return self.filter(suspicion="", quarantine="", vanished_at=None)
+
     def with_scope(self) -> Self:
         return self.select_related("server", "repository", "plan")
 
@@ -334,6 +338,7 @@ class Archive(models.Model):
     command_line = models.TextField(blank=True)
     suspicion = models.TextField(blank=True)  # why it may not be what it should be; "": nothing speaks against it
     quarantine = models.TextField(blank=True)  # why we do not believe that it is ours; retention leaves it out
+    vanished_at = models.DateTimeField(null=True)  # when borg's list did not have it any more, without our doing
     comment = models.TextField(_("comment"), blank=True)
     pinned = models.BooleanField(_("pinned"), default=False)
     indexed_at = models.DateTimeField(null=True)  # when its listing was read into the catalog

@@ -74,6 +74,8 @@ class Job(models.Model):
     payload: models.JSONField[Any, Any] = models.JSONField(default=dict)
     result: models.JSONField[Any, Any] = models.JSONField(null=True)
     progress: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    # What any of its attempts set out to make, as names of archives: what is found later is known by it.
+    made: models.JSONField[Any, Any] = models.JSONField(default=list)
     warnings = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
     cause = models.CharField(max_length=20, blank=True)
