@@ -26,10 +26,18 @@ def mariadb() -> Iterator[str]:
     path = f"{directory}/sock"
     user = ["--user=root"] if os.geteuid() == 0 else []
     data = f"--datadir={directory}/data"
-    subprocess.run(
-        ["mariadb-install-db", "--no-defaults", *user, data, "--auth-root-authentication-method=normal"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    # --force: also on a machine whose own name cannot be looked up.
+    install = [
+        "mariadb-install-db",
+        "--no-defaults",
+        "--force",
+        *user,
+        data,
+        "--auth-root-authentication-method=normal",
+    ]
+    made = subprocess.run(install, check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        raise RuntimeError(f"MariaDB could not be installed: {made.stdout[-2000:]}{made.stderr[-2000:]}")
     server = subprocess.Popen(
         [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", *user, data, f"--socket={path}",
          "--skip-networking", f"--pid-file={directory}/pid", "--innodb-flush-log-at-trx-commit=0",
