@@ -10,7 +10,7 @@ class JobsConfig(AppConfig):
         from jobs.discovery import import_modules_of
 
         live.install()
-        autodiscover_modules("periodic")
+        autodiscover_modules("periodic", "maintenance")
         for app in apps.get_app_configs():
             if app.module is not None and module_has_submodule(app.module, "runners"):
                 import_modules_of(f"{app.name}.runners")

@@ -7,10 +7,11 @@ database that is away cannot take stays in memory, bounded, until it is back.
 
 import logging
 import math
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -132,7 +133,7 @@ class JobLog:
         elif cancel_asked_at and not self._cancel_asked:
             self._cancel_asked = True
             self._stop = Cancelled()
-        if lines or progress is not None:
+        if still_mine and (lines or progress is not None):
             live.nudge(self.job, line=number)
 
     def _store(
@@ -179,6 +180,24 @@ def storable_values(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
     return value
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # could forge a line, or talk to a terminal
+
+
+def printable(text: str) -> str:
+    """One line of `text` that a terminal and a file show as it is."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def as_text(lines: Iterable[LogLine], job: Job) -> Iterator[str]:
+    """A job's log as a file has it, a line each; the attempts of a job that had several stand apart."""
+    attempt = 0 if job.attempts > 1 else 1
+    for line in lines:
+        if line.attempt != attempt:
+            attempt = line.attempt
+            yield f"# Attempt {attempt}\n"
+        yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {Level(line.level).name.lower():7} {printable(line.message)}\n"
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, models, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +28,10 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def unfinished(self) -> Self:
         return self.filter(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
+
+    def due(self) -> Self:
+        """Pending jobs that a worker may take now: not those that wait for their next attempt."""
+        return self.pending().filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
 
     def with_scope(self) -> Self:
         """Everything that a list of jobs shows, in one query."""
@@ -134,6 +138,15 @@ class Job(models.Model):
         return ((self.completed_at or timezone.now()) - self.started_at).total_seconds()
 
     @property
+    def is_tried_again(self) -> bool:
+        """Whether it has failed, and waits for its next attempt."""
+        return self.status == self.Status.PENDING and self.not_before is not None
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        return self.attempts < self.max_attempts
+
+    @property
     def holder(self) -> Job | None:
         """The job that this one waits for."""
         return Job.objects.filter(holds=self.waits_for).first() if self.waits_for else None
@@ -141,17 +154,20 @@ class Job(models.Model):
     # --- Changes of state: each is one UPDATE whose WHERE says what must still be true -----------
 
     def claim(self, worker: str, *, holds: str | None) -> bool:
-        """Take the job, and what it holds, for this worker; False when somebody else has either."""
+        """Take the job, and what it holds, for this worker; False when somebody else has either, or it is not due."""
         now = timezone.now()
         try:
             with transaction.atomic():
-                won = Job.objects.pending().filter(pk=self.pk).update(
-                    status=self.Status.RUNNING, holds=holds, worker=worker, waits_for="",
+                won = Job.objects.due().filter(pk=self.pk).update(
+                    status=self.Status.RUNNING, holds=holds, worker=worker, waits_for="", not_before=None,
                     started_at=now, heartbeat_at=now, attempts=F("attempts") + 1, progress={},
+                    error="", cause="", advice="", result=None, warnings=0,
                 )  # fmt: skip
         except IntegrityError:
             Job.objects.pending().filter(pk=self.pk).update(waits_for=holds)
-            return False
+            if Job.objects.filter(holds=holds).exists():
+                return False
+            return self.claim(worker, holds=holds)  # the holder has just ended, and rang for nobody yet
         self.refresh_from_db()
         return bool(won)
 
@@ -170,6 +186,19 @@ class Job(models.Model):
             )
         )
 
+    def put_back(self, *, not_before: datetime, **why: Any) -> bool:
+        """End this run, and wait for the next attempt; False when it was ended by somebody else, or a cancel asked."""
+        unless_cancelled = self._this_run().filter(cancel_requested_at=None)
+        back = unless_cancelled.update(
+            status=self.Status.PENDING, holds=None, not_before=not_before, started_at=None, heartbeat_at=None,
+            progress={}, **why,
+        )  # fmt: skip
+        return bool(back)
+
+    def hurry(self) -> bool:
+        """Make the next attempt due now; False when the job waits for none."""
+        return bool(Job.objects.pending().filter(pk=self.pk).exclude(not_before=None).update(not_before=None))
+
     def _this_run(self) -> JobQuerySet:
         return Job.objects.running().filter(pk=self.pk, attempts=self.attempts)
 
@@ -177,7 +206,7 @@ class Job(models.Model):
         """Ask for an end: at once if nobody has started, by a mark for the runner otherwise; False if ended."""
         now = timezone.now()
         me = Job.objects.filter(pk=self.pk)
-        if me.pending().update(status=self.Status.CANCELLED, completed_at=now, waits_for=""):
+        if me.pending().update(status=self.Status.CANCELLED, completed_at=now, waits_for="", not_before=None):
             return True
         return bool(me.running().filter(cancel_requested_at=None).update(cancel_requested_at=now)) or bool(
             me.running().exists()

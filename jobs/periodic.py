@@ -1,20 +1,30 @@
-"""Work that comes round again: any app's `periodic.py` registers its own with `@every`."""
+"""Work that comes round again: any app's `periodic.py` and `maintenance.py` register their own with `@every`."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from jobs import live, queue
 from jobs.errors import Cause
-from jobs.models import Job
-from jobs.runner import end
+from jobs.log import JobLog
+from jobs.models import Job, JobQuerySet, LogLine
+from jobs.runner import end, next_attempt, worker_name
 
 logger = logging.getLogger(__name__)
 
 LOST_AFTER = timedelta(seconds=90)
+SECOND_LOOK_SECONDS = 10.0  # a living job's pulse comes back sooner, whatever the database was doing
+ADVICE = "If the machine was not restarted, look into the worker's log. Then run the job again."
+FORGET_SECONDS = 10.0
+LINES_AT_ONCE = 1_000
+JOBS_AT_ONCE = 20  # a job may have JOB_LOG_LINES of log
 
 
 @dataclass(frozen=True)
@@ -47,22 +57,117 @@ def ring_forgotten() -> None:
 
 
 @every(seconds=20)
+def ring_patient() -> None:
+    queue.ring_patient()
+
+
+# --- Jobs whose worker is gone ----------------------------------------------------------------
+
+
+@every(seconds=15)
 def reap() -> int:
-    """Fail running jobs whose worker has not been heard of; returns how many."""
-    silent_since = timezone.now() - LOST_AFTER
-    reaped = 0
-    for job in Job.objects.running().filter(heartbeat_at__lt=silent_since)[:500]:
-        hold = job.holds
-        if end(
-            job,
-            status=Job.Status.FAILED,
-            error=f"The worker disappeared ({job.worker}): nothing was heard of it for {LOST_AFTER.seconds} seconds.",
-            cause=Cause.INTERNAL,
-            advice="If the machine was not restarted, look into the worker's log. Then run the job again.",
-        ):
-            reaped += 1
-            logger.error("Job %s (%s) lost its worker %s.", job.pk, job.type, job.worker)
-            live.announce(job, job.status)
-            if hold:
-                queue.ring_next(hold)
-    return reaped
+    """End running jobs whose worker has not been heard of, or put them back; returns how many.
+
+    Looks twice: after an outage of the database every job is silent, and those that live say so within seconds.
+    """
+    silent = list(_silent()[:500])
+    if silent:
+        time.sleep(SECOND_LOOK_SECONDS)
+    seen_before = {job.pk: job.heartbeat_at for job in silent}
+    sentence = f"nothing was heard of it for {LOST_AFTER.seconds} seconds."
+    again = _silent().filter(pk__in=seen_before)
+    return sum(lose(job, sentence) for job in again if job.heartbeat_at == seen_before[job.pk])
+
+
+def _silent() -> JobQuerySet:
+    return Job.objects.running().filter(heartbeat_at__lt=timezone.now() - LOST_AFTER)
+
+
+def reap_process(pid: int) -> None:
+    """End the job of a process of this machine that was killed, or put it back, without waiting for its silence."""
+    try:
+        for job in Job.objects.running().filter(worker=worker_name(pid)):
+            lose(job, "its process was killed.")
+    except DatabaseError as error:
+        logger.warning("The job of process %d is left to the scheduler, the database is away: %s", pid, error)
+    finally:
+        connection.close()  # the next job's process must not inherit it
+
+
+def lose(job: Job, why: str) -> bool:
+    """Say that the worker of `job` is gone; False if it has moved since `job` was read."""
+    hold, sentence = job.holds, f"The worker disappeared ({job.worker}): {why}"
+    with transaction.atomic():
+        silent = Job.objects.running().filter(pk=job.pk, attempts=job.attempts, heartbeat_at=job.heartbeat_at)
+        if not silent.select_for_update().exists():
+            return False
+        _write(job, sentence)
+        end(job, may_pass=True, status=Job.Status.FAILED, error=sentence, cause=Cause.INTERNAL, advice=ADVICE)
+    logger.error("Job %s (%s) lost its worker %s.", job.pk, job.type, job.worker)
+    live.announce(job, job.status)
+    if hold:
+        queue.ring_next(hold)
+    return True
+
+
+def _write(job: Job, sentence: str) -> None:
+    """The last words of an attempt that can say no more."""
+    log = JobLog(Job.objects.get(pk=job.pk))
+    log.error(sentence)
+    if job.may_be_tried_again:
+        log.info(next_attempt(job))
+    log.flush()
+
+
+# --- What is kept -----------------------------------------------------------------------------
+
+
+@every(seconds=3600)
+def forget() -> None:
+    """Delete ended jobs, and the logs of others, that are older than the settings say.
+
+    Not the newest of their kind: what was the last outcome of each thing stays known for ever. A round is short,
+    because the rest of the periodic work waits for it; what it leaves is for the next one.
+    """
+    deadline = time.monotonic() + FORGET_SECONDS
+    now = timezone.now()
+    if settings.LOG_KEEP_DAYS:
+        forget_logs(now - timedelta(days=settings.LOG_KEEP_DAYS), deadline)
+    if settings.JOB_KEEP_DAYS:
+        forget_jobs(now - timedelta(days=settings.JOB_KEEP_DAYS), deadline)
+
+
+def forget_logs(before: datetime, deadline: float) -> int:
+    """Delete the logs of jobs that ended before `before`; returns how many lines.
+
+    Lines are numbered as they are written, so the oldest come first and the first young one ends the search.
+    """
+    deleted, cursor = 0, 0
+    while time.monotonic() < deadline:
+        lines = list(
+            LogLine.objects.filter(pk__gt=cursor)
+            .order_by("pk")
+            .values_list("pk", "at", "job__completed_at")[:LINES_AT_ONCE]
+        )
+        old = [pk for pk, _, completed_at in lines if completed_at and completed_at < before]
+        deleted += LogLine.objects.filter(pk__in=old).delete()[0]
+        if not lines or lines[-1][1] >= before:
+            break
+        cursor = lines[-1][0]
+    return deleted
+
+
+def forget_jobs(before: datetime, deadline: float) -> int:
+    """Delete jobs that ended before `before`, with their logs, if a newer one ended the same way; returns how many."""
+    newer = Job.objects.filter(
+        type=OuterRef("type"), subject=OuterRef("subject"), status=OuterRef("status"),
+        created_at__gt=OuterRef("created_at"),
+    )  # fmt: skip
+    # `created_at` has an index.
+    old = Job.objects.filter(Exists(newer), status__in=Job.FINAL, completed_at__lt=before, created_at__lt=before)
+    deleted = 0
+    while time.monotonic() < deadline and (batch := list(old.values_list("pk", flat=True)[:JOBS_AT_ONCE])):
+        LogLine.objects.filter(job__in=batch).delete()
+        Job.objects.filter(pk__in=batch).delete()
+        deleted += len(batch)
+    return deleted

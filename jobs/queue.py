@@ -1,22 +1,33 @@
 """rq, which rings the workers. What is rung for stands in the database; a lost ring is rung again."""
 
 import logging
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import django_rq
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from redis import Redis, RedisError
-from rq import Queue, Worker
+from redis.client import Pipeline
+from rq import Queue, Worker, worker_registration
+from rq.executions import Execution
+from rq.job import Job as Message
 
 from jobs.models import Job
 
 logger = logging.getLogger(__name__)
 
 NO_TIMEOUT = -1  # rq's own would kill in mid-backup; jobs.runner has limits that end a job properly
+UUID_LENGTH = 36
+RUNG_AT_ONCE = 1_000
 WORKER_TTL_SECONDS = 60
 WORKER_SEEN_WITHIN = timedelta(seconds=150)
+PATIENCE = timedelta(hours=1)  # whoever has waited longer goes before the urgent ones, one at a time
 SCHEDULER_KEY = "phpborg:scheduler"
 SCHEDULER_SEEN_WITHIN_SECONDS = 60
 
@@ -27,13 +38,24 @@ def ring(job: Job) -> None:
 
 
 def _ring(job: Job) -> None:
+    _ring_in(queue_named(job.queue), job)
+
+
+def _ring_in(where: Queue, job: Job, *, at_front: bool = False) -> None:
     try:
-        queue_named(job.queue).enqueue_call(
-            "jobs.runner.perform", args=(str(job.pk),), job_id=str(job.pk), timeout=NO_TIMEOUT,
+        where.enqueue_call(
+            "jobs.runner.perform", args=(str(job.pk),), timeout=NO_TIMEOUT, at_front=at_front,
+            # A name of its own for each message: rq forgets the one that has just been answered by its name.
+            job_id=f"{job.pk}-{secrets.token_hex(4)}",
             result_ttl=0, failure_ttl=0, description=f"{job.type} {job.pk}",
         )  # fmt: skip
     except (RedisError, OSError) as error:
         logger.warning("Job %s waits for the scheduler to ring again, Redis is away: %s", job.pk, error)
+
+
+def rung_in(queue: Queue) -> list[str]:
+    """The ids of the jobs for which a message waits in `queue`. Raises RedisError."""
+    return [name[:UUID_LENGTH] for name in queue.job_ids]
 
 
 def queue_named(name: str) -> Queue:
@@ -51,23 +73,45 @@ def connection() -> Redis:
 
 def ring_next(hold: str) -> None:
     """Ring for the job that has waited longest for `hold`."""
-    waiting = Job.objects.pending().filter(waits_for=hold).order_by("priority", "created_at").first()
+    waiting = Job.objects.due().filter(waits_for=hold).order_by("priority", "created_at").first()
     if waiting:
         ring(waiting)
 
 
 def ring_forgotten(older_than: timedelta = timedelta(seconds=20)) -> int:
-    """Ring for pending jobs that Redis does not know (any more); returns how many. Raises RedisError."""
-    known: set[str] = set()
-    for name in settings.RQ_QUEUES:
-        known.update(queue_named(name).job_ids)
-    held = set(Job.objects.running().exclude(holds=None).values_list("holds", flat=True))
+    """Ring for due jobs that Redis does not know (any more); returns how many. Raises RedisError."""
+    known = {job_id for name in settings.RQ_QUEUES for job_id in rung_in(queue_named(name))}
     rung = 0
-    for job in Job.objects.pending().filter(created_at__lt=timezone.now() - older_than).order_by("created_at")[:1000]:
-        if str(job.pk) not in known and job.waits_for not in held:
+    for job in _ready().filter(created_at__lt=timezone.now() - older_than).iterator():
+        if str(job.pk) not in known:
             ring(job)
             rung += 1
+            if rung == RUNG_AT_ONCE:
+                break
     return rung
+
+
+def ring_patient() -> int:
+    """Ring urgently for the one of each place that has waited longest beyond PATIENCE; returns for how many.
+
+    Urgent work must not starve the rest; one at a time, so that urgent work waits for no more than that.
+    Ringing twice is harmless: the row decides. Raises RedisError.
+    """
+    rung = 0
+    for place in settings.WORKER_PLACES:
+        patient = _ready().filter(place=place, created_at__lt=timezone.now() - PATIENCE)
+        oldest = patient.exclude(priority=Job.Priority.HIGH).first()
+        urgent = queue_named(f"{place}.high")
+        if oldest and str(oldest.pk) not in rung_in(urgent):
+            _ring_in(urgent, oldest, at_front=True)
+            rung += 1
+    return rung
+
+
+def _ready() -> QuerySet[Job]:
+    """Due jobs for which a worker could start now, oldest first."""
+    held = Job.objects.running().exclude(holds=None).values("holds")
+    return Job.objects.due().exclude(waits_for__in=held).order_by("created_at")
 
 
 # --- Who is alive -----------------------------------------------------------------------------
@@ -91,11 +135,72 @@ def scheduler_is_alive() -> bool:
 # --- The worker process -----------------------------------------------------------------------
 
 
-def work(places: list[str], *, burst: bool, log_level: str) -> None:
-    """Serve the queues of `places`, urgent ones first, until SIGTERM; the running job ends first."""
+class PatientWorker(Worker):
+    """An rq worker that outlives an outage of its Redis: the running job goes on, and it comes back for the next.
+
+    rq's own ends when Redis answers nothing between two jobs or while one runs, and what supervises it
+    (systemd, a container) would then end the running job with it.
+    """
+
+    def execute_job(self, job: Message, queue: Queue) -> None:
+        with _outage_survived("it could not note what it does"):
+            super().execute_job(job, queue)
+
+    def maintain_heartbeats(self, job: Message, execution: Execution) -> None:
+        with _outage_survived("the running job goes on"):
+            super().maintain_heartbeats(job, execution)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        with _outage_survived("it cannot say that it lives"):
+            super().heartbeat(timeout, pipeline)
+            if pipeline is None and not self.connection.hexists(self.key, "birth"):
+                self._introduce_itself()
+
+    def _introduce_itself(self) -> None:
+        """A Redis that was emptied knows us no more."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self, pipeline)
+            pipeline.execute()
+
+    def set_state(self, *args: Any, **kwargs: Any) -> None:
+        with _outage_survived("it cannot say what it does"):
+            super().set_state(*args, **kwargs)
+
+    def set_shutdown_requested_date(self) -> None:
+        with _outage_survived("it stops all the same"):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+    def run_maintenance_tasks(self) -> None:
+        with _outage_survived("tidying waits"):
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def register_death(self) -> None:
+        with _outage_survived("it leaves without a word"):
+            super().register_death()  # type: ignore[no-untyped-call]
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Nobody suspends our workers: not worth asking Redis before every job."""
+
+
+@contextmanager
+def _outage_survived(consequence: str) -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        logger.warning("Redis is away, %s: %s", consequence, error)
+
+
+def work(places: list[str], *, burst: bool, log_level: str, lost: Callable[[int], object]) -> None:
+    """Serve the queues of `places`, urgent ones first, until SIGTERM; the running job ends first.
+
+    `lost` is told the pid of a job's process that was killed, by the system for want of memory, say.
+    Raises RedisError when Redis is away at the start; later it is waited for.
+    """
     names = [name for level in ("high", "normal", "low") for place in places for name in [f"{place}.{level}"]]
     worker = django_rq.get_worker(
         *names, worker_ttl=WORKER_TTL_SECONDS, serializer="rq.serializers.JSONSerializer",
-        log_job_description=True,
+        worker_class=PatientWorker, log_job_description=True,
+        work_horse_killed_handler=lambda _message, pid, *_: lost(pid),
     )  # fmt: skip
     worker.work(burst=burst, logging_level=log_level)

@@ -10,11 +10,14 @@ import logging
 import os
 import socket
 from abc import ABC, abstractmethod
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django import forms
-from django.db import models, transaction
+from django.conf import settings
+from django.db import DatabaseError, models, transaction
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
@@ -51,7 +54,7 @@ class JobRunner(ABC, Generic[Subject]):
     form: ClassVar[FormClass] = forms.Form  # the parameters that a person or a program may give
     icon: ClassVar[str] = "player-play"
     priority: ClassVar[Job.Priority] = Job.Priority.NORMAL
-    max_attempts: ClassVar[int] = 1
+    max_attempts: ClassVar[int] = 1  # in all, when it fails with what may pass
     idle_limit_seconds: ClassVar[int] = 30 * 60
 
     registry: ClassVar[dict[str, RunnerClass]] = {}
@@ -88,7 +91,10 @@ class JobRunner(ABC, Generic[Subject]):
 
     @classmethod
     def ended(cls, job: Job) -> None:
-        """Called in the transaction that ends the job, by whoever ends it: keep what others read of it."""
+        """Called in the transaction that ends the job, by whoever ends it: keep what others read of it.
+
+        Not called for an attempt that another one follows.
+        """
 
     # --- Starting one --------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class JobRunner(ABC, Generic[Subject]):
             outcome = self._outcome()
         insist(self.log.flush)
         if outcome and insist(lambda: end(self.job, **outcome)):
-            live.announce(self.job, outcome["status"])
+            live.announce(self.job, self.job.status)
 
     def _outcome(self) -> dict[str, Any] | None:
         """Run, and say how it ended; None when the row already says something else."""
@@ -153,30 +159,82 @@ class JobRunner(ABC, Generic[Subject]):
             self.log.info("Cancelled.")
             return {"status": Job.Status.CANCELLED, "warnings": self.log.warnings}
         except Failure as error:
-            return self._failed(str(error), error.cause, error.own_advice, error.result)
+            return self._failed(str(error), error.cause, error.own_advice, error.result, may_pass=error.may_pass)
         except Exception as error:
             logger.exception("Job %s", self.job.pk)
             sentence = f"phpBorg itself made a mistake ({type(error).__name__})."
             return self._failed(sentence, Failure.cause, "The worker's log has the details; please report it.")
         return {"status": Job.Status.COMPLETED, "result": storable_values(result), "warnings": self.log.warnings}
 
-    def _failed(self, sentence: str, cause: str, advice: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _failed(
+        self, sentence: str, cause: str, advice: str, result: dict[str, Any] | None = None, *, may_pass: bool = False
+    ) -> dict[str, Any]:
         self.log.error(sentence)
+        if may_pass and self.job.may_be_tried_again:
+            self.log.info(next_attempt(self.job))
         return {
             "status": Job.Status.FAILED, "error": storable(sentence), "cause": cause, "advice": advice,
-            "warnings": self.log.warnings, "result": storable_values(result),
+            "warnings": self.log.warnings, "result": storable_values(result), "may_pass": may_pass,
         }  # fmt: skip
 
 
-def end(job: Job, **outcome: Any) -> bool:
-    """Store how this run of `job` ended; False when somebody else ended it before."""
+def end(job: Job, *, may_pass: bool = False, **outcome: Any) -> bool:
+    """Store how this run of `job` ended; False when somebody else ended it before.
+
+    A failure that may pass puts the job back while it has attempts left, unless somebody asked for a cancel.
+    """
     with transaction.atomic():
+        if may_pass and job.may_be_tried_again:
+            if _put_back(job, **outcome):
+                job.refresh_from_db()
+                return True
+            outcome |= {"status": Job.Status.CANCELLED, "error": "", "cause": "", "advice": ""}
         if not job.finish(**outcome):
             return False
         job.refresh_from_db()
         if runner := JobRunner.registry.get(job.type):
-            runner.ended(job)
+            _tell(runner, job)
     return True
+
+
+def cancel(job: Job) -> bool:
+    """Ask for an end of `job`, which is its end if nobody has started it; False when it had ended before."""
+    with transaction.atomic():
+        if not job.request_cancel():
+            return False
+        job.refresh_from_db()
+        if job.has_ended and (runner := JobRunner.registry.get(job.type)):
+            _tell(runner, job)
+    return True
+
+
+def _tell(runner: RunnerClass, job: Job) -> None:
+    """What a runner does at the end of a job must not keep the job from ending."""
+    try:
+        with transaction.atomic():
+            runner.ended(job)
+    except DatabaseError:
+        raise  # all of it is tried again
+    except Exception:
+        logger.exception("Job %s (%s) has ended, but what follows from it went wrong.", job.pk, job.type)
+
+
+def _put_back(job: Job, *, status: Job.Status, **why: Any) -> bool:
+    return job.put_back(not_before=timezone.now() + timedelta(seconds=pause_after(job.attempts)), **why)
+
+
+def pause_after(attempts: int) -> int:
+    """Seconds between the last of so many attempts and the next one."""
+    pauses: list[int] = settings.JOB_RETRY_SECONDS
+    return pauses[min(attempts, len(pauses)) - 1]
+
+
+def next_attempt(job: Job) -> str:
+    """What the log says at the end of an attempt that another one follows."""
+    return (
+        f"This may pass: attempt {job.attempts + 1} of {job.max_attempts} follows in {pause_after(job.attempts)} "
+        "seconds, unless somebody cancels the job."
+    )
 
 
 def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
@@ -192,13 +250,23 @@ def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
     return runner.enqueue(subject, user=user, trigger=trigger, **job.payload)
 
 
+def try_now(job: Job) -> bool:
+    """Ring for the next attempt without its pause; False when the job waits for none."""
+    if not job.hurry():
+        return False
+    job.refresh_from_db()
+    queue.ring(job)
+    live.announce(job, job.status)
+    return True
+
+
 def subject_key(subject: models.Model) -> str:
     return f"{subject._meta.model_name}:{subject.pk}"
 
 
 def perform(job_id: str) -> None:
     """What rq calls in a worker: claim the job, do it, ring for whoever waited."""
-    job = Job.objects.with_scope().filter(pk=job_id).first()
+    job = insist(lambda: Job.objects.filter(pk=job_id).first())
     if job is None or job.status != Job.Status.PENDING:
         return
     runner_class = JobRunner.registry.get(job.type)
@@ -206,7 +274,7 @@ def perform(job_id: str) -> None:
         _fail_unknown(job)
         return
     hold = runner_class.holds(job)
-    if not job.claim(worker_name(), holds=hold):
+    if not insist(lambda: job.claim(worker_name(), holds=hold)):
         return
     try:
         runner_class(job).perform()
@@ -215,8 +283,9 @@ def perform(job_id: str) -> None:
             insist(lambda: queue.ring_next(hold))
 
 
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def worker_name(pid: int | None = None) -> str:
+    """Who does a job: the process on its machine."""
+    return f"{socket.gethostname()}:{pid or os.getpid()}"
 
 
 def _fail_unknown(job: Job) -> None:

@@ -18,7 +18,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         fields = [
             "id", "type", "status", "priority", "trigger", "subject", "server", "repository", "plan", "user",
             "payload", "result", "progress", "warnings", "error", "cause", "advice", "created_at", "started_at",
-            "completed_at", "cancel_requested_at", "attempts", "max_attempts", "waits_for", "log_lines",
+            "completed_at", "cancel_requested_at", "attempts", "max_attempts", "not_before", "waits_for", "log_lines",
         ]  # fmt: skip
         read_only_fields = fields
 

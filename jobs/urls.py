@@ -10,6 +10,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/toast", views.toast, name="job_toast"),
     path("jobs/<uuid:pk>/log", views.download_log, name="job_log"),
     path("jobs/<uuid:pk>/cancel", views.cancel, name="job_cancel"),
+    path("jobs/<uuid:pk>/now", views.now, name="job_now"),
     path("jobs/<uuid:pk>/retry", views.retry, name="job_retry"),
     path("jobs/start/<slug:job_type>/<int:pk>", views.start, name="job_start"),
     path("events", views.events, name="events"),

@@ -1,5 +1,3 @@
-import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.access import Permission, ask_to_log_in, can, require, signed_in
 from jobs import live
 from jobs.filters import JobFilter
+from jobs.log import as_text
 from jobs.models import Job, LogLine
-from jobs.runner import JobRunner, Refused, retry_of
+from jobs.runner import JobRunner, Refused, retry_of, try_now
+from jobs.runner import cancel as cancel_job
 
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # could forge a line, or talk to a terminal
 LINES_AT_ONCE = 500
 LINES_AT_FIRST = 1_000
 
@@ -75,11 +74,16 @@ def toast(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def log_after(request: HttpRequest, job: Job, number: int, *, limit: int = LINES_AT_ONCE) -> dict[str, Any]:
-    lines = list(LogLine.objects.for_user(request.user).filter(job=job).after(number)[:limit])
-    last = number
+    visible = LogLine.objects.for_user(request.user).filter(job=job)
+    lines = list(visible.after(number)[:limit])
+    last, attempt = number, 1
+    if job.attempts > 1:  # each attempt has its heading
+        before = visible.filter(number__lte=number).order_by("-number").first()
+        attempt = before.attempt if before else 0
     for line in lines:
         line.skipped = line.number - last - 1  # type: ignore[attr-defined]  # what the cap left out before it
-        last = line.number
+        line.begins_attempt = line.attempt != attempt  # type: ignore[attr-defined]
+        last, attempt = line.number, line.attempt
     return {"lines": lines, "after": number, "more": len(lines) == limit}
 
 
@@ -88,12 +92,8 @@ def log_after(request: HttpRequest, job: Job, number: int, *, limit: int = LINES
 def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
 
-    def text() -> Iterator[str]:
-        for line in job.lines.order_by("number").iterator(chunk_size=1000):
-            message = CONTROL.sub(lambda found: repr(found[0])[1:-1], line.message)
-            yield f"{line.at:%Y-%m-%dT%H:%M:%SZ} {LogLine.Level(line.level).name.lower():7} {message}\n"
-
-    response = StreamingHttpResponse(text(), content_type="text/plain; charset=utf-8")
+    lines = job.lines.order_by("number").iterator(chunk_size=1000)
+    response = StreamingHttpResponse(as_text(lines, job), content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{job.type}-{job.pk}.log"'
     return response
 
@@ -102,12 +102,26 @@ def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 @require(Permission.BACKUP_CREATE)
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
-    if job.request_cancel():
-        job.refresh_from_db()
+    if cancel_job(job):
         live.announce(job, job.status)
         messages.info(request, _("The job is being cancelled."))
     else:
         messages.warning(request, _("The job had already ended."))
+    return redirect("job", pk=pk)
+
+
+@require_POST
+@require(Permission.BACKUP_VIEW)
+def now(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The next attempt of a job that failed, without its pause."""
+    job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
+    runner = JobRunner.registry.get(job.type)
+    if runner is None or not can(request.user, runner.permission):
+        raise PermissionDenied
+    if try_now(job):
+        messages.info(request, _("The next attempt starts as soon as a worker is free."))
+    else:
+        messages.warning(request, _("The job does not wait for another attempt."))
     return redirect("job", pk=pk)
 
 

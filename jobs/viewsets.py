@@ -15,7 +15,7 @@ from accounts.access import Permission, can, signed_in
 from jobs import live
 from jobs.filters import JobFilter, LogFilter
 from jobs.models import Job, JobQuerySet, LogLine, LogLineQuerySet
-from jobs.runner import JobRunner, Refused, retry_of
+from jobs.runner import JobRunner, Refused, cancel, retry_of, try_now
 from jobs.serializers import JobSerializer, LogLineSerializer, StartJobSerializer
 from jobs.starting import ONE_JOB, queued, start
 
@@ -35,6 +35,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         "create": None,  # the type's own permission is asked below
         "destroy": Permission.BACKUP_CREATE,
         "retry": None,
+        "now": None,
     }
     query_parameters = ("after",)
 
@@ -59,9 +60,8 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
     def destroy(self, request: Request, pk: UUID) -> Response:
         """Ask the job to stop; it is cancelled within seconds, or 409 if it had ended."""
         job = self.get_object()
-        if not job.request_cancel():
+        if not cancel(job):
             raise Refused(_("The job has already ended."))
-        job.refresh_from_db()
         live.announce(job, job.status)
         return queued(job)
 
@@ -90,17 +90,31 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         lines = LogLine.objects.filter(job=job).after(int(after)).select_related("job")[:LINES]
         return Response(LogLineSerializer(lines, many=True).data)
 
+    @extend_schema(summary="Try a job again now", request=None, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def now(self, request: Request, pk: UUID) -> Response:
+        """The next attempt of a job that failed, without its pause; 409 if it waits for none."""
+        job = self.get_object()
+        self._may_run(job)
+        if not try_now(job):
+            raise Refused(_("The job does not wait for another attempt."))
+        return queued(job)
+
     @extend_schema(summary="Run a job again", request=None, responses=ONE_JOB)
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: UUID) -> Response:
         """Start what an ended job did, as a new job with the same parameters."""
         job = self.get_object()
+        self._may_run(job)
+        return queued(retry_of(job, user=signed_in(request), trigger=Job.Trigger.RETRY))
+
+    def _may_run(self, job: Job) -> None:
+        """Raises NotFound when nobody knows the job's type, PermissionDenied when this person may not start it."""
         runner = JobRunner.registry.get(job.type)
         if runner is None:
             raise NotFound
-        if not can(request.user, runner.permission):
+        if not can(self.request.user, runner.permission):
             raise PermissionDenied
-        return queued(retry_of(job, user=signed_in(request), trigger=Job.Trigger.RETRY))
 
 
 @extend_schema_view(list=extend_schema(summary="List log lines of all jobs, newest first"))

@@ -179,11 +179,17 @@ if _redis.get("connection_class") is redis.connection.SSLConnection:
 EVENTSTREAM_CHANNELMANAGER_CLASS = "jobs.live.ChannelManager"
 
 JOB_LOG_LINES = 10_000  # kept of one job: the first half and the last half
+JOB_RETRY_SECONDS = env.list("JOB_RETRY_SECONDS", cast=int, default=[60, 300, 900])  # the last one repeats
+if not JOB_RETRY_SECONDS or min(JOB_RETRY_SECONDS) < 0:
+    raise ImproperlyConfigured("JOB_RETRY_SECONDS must name at least one pause, none of them negative.")
+JOB_KEEP_DAYS = env.int("JOB_KEEP_DAYS", default=365)  # 0: for ever
+LOG_KEEP_DAYS = env.int("LOG_KEEP_DAYS", default=90)
 
 # --- Borg -------------------------------------------------------------------------------------
 
 BORG_PATH = env.str("BORG_PATH", default="borg")
 BORG_BASE_DIR = DATA_DIR / "borg"
+COMPACT_AFTER_DAYS = env.int("COMPACT_AFTER_DAYS", default=3)  # until then a deletion can still be undone
 CATALOG_DIR = DATA_DIR / "catalog"
 
 # --- Who gets in ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from rest_framework.test import APIClient
 from accounts import encryption
 from accounts.models import User
 from backups.models import Archive, Plan, Repository, Source, StoragePool
-from jobs import queue
+from jobs import periodic, queue
 from jobs.models import Job
 from jobs.runner import perform
 from phpborg.embedded import RedisServer
 from servers.models import Server
+from tests.small import PASSPHRASE as SMALL_PASSPHRASE
+from tests.small import SmallRepository
+from tests.small import make as make_small
 
 PASSWORD = "correct horse battery staple"
 
@@ -43,10 +47,17 @@ def empty_redis(redis_server: RedisServer) -> None:
 
 
 @pytest.fixture(autouse=True)
-def data_dirs(tmp_path: Path, settings: Any) -> None:
+def data_dirs(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own catalogs and its own cache of borg."""
     settings.CATALOG_DIR = tmp_path / "catalog"
     settings.BORG_BASE_DIR = tmp_path / "borg"
+    monkeypatch.setattr("backups.pools.RESERVE_BYTES", 65_536)  # so that thousands of pools need no disk of their own
+
+
+@pytest.fixture(autouse=True)
+def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reaper's second look comes right after its first."""
+    monkeypatch.setattr(periodic, "SECOND_LOOK_SECONDS", 0)
 
 
 def make_user(name: str, role: str) -> User:
@@ -176,3 +187,32 @@ def run_now(job: Job) -> Job:
     perform(str(job.pk))
     job.refresh_from_db()
     return job
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's second thread writes nothing while it runs, so a test inside one transaction can run it."""
+    monkeypatch.setattr("jobs.log.FLUSH_SECONDS", 3600.0)
+
+
+# --- A real repository ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def small_repository(tmp_path_factory: pytest.TempPathFactory) -> SmallRepository:
+    return make_small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def kept(small_repository: SmallRepository, plan: Plan) -> SmallRepository:
+    """A copy of that where the plan's repository is, all of its archives on record."""
+    repository = plan.repository
+    copy = small_repository.copy(Path(repository.path))
+    Repository.objects.filter(pk=repository.pk).update(
+        borg_id=copy.id, passphrase_encrypted=encryption.encrypt(SMALL_PASSPHRASE)
+    )
+    for files, (name, item) in enumerate(copy.archives().items(), 1):
+        start = datetime.fromisoformat(item["start"]).replace(tzinfo=UTC)
+        make_archive(plan, name=name, borg_id=item["id"], start=start, files=files, original_bytes=files * 200_000)
+    repository.refresh_from_db()
+    return copy

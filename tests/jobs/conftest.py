@@ -125,7 +125,7 @@ def news(bell: redis.Redis) -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 def rung() -> dict[str, list[str]]:
     """The jobs that wait in Redis, by queue."""
-    found = {name: queue.queue_named(name).job_ids for name in settings.RQ_QUEUES}
+    found = {name: queue.rung_in(queue.queue_named(name)) for name in settings.RQ_QUEUES}
     return {name: ids for name, ids in found.items() if ids}
 
 

@@ -145,6 +145,49 @@ def test_who_was_cancelled_while_waiting_is_passed_over(bell: redis.Redis) -> No
     assert rung() == {"default.normal": [str(second.pk)]}
 
 
+# --- Patience -------------------------------------------------------------------------------------
+
+
+def waits_since(hours: float, **values: Any) -> Job:
+    return row(created_at=timezone.now() - timedelta(hours=hours), **values)
+
+
+def test_the_one_that_waits_longest_beyond_patience_is_rung_before_the_urgent_ones(bell: redis.Redis) -> None:
+    urgent, oldest = row(priority=Job.Priority.HIGH), waits_since(3, priority=Job.Priority.LOW)
+    waits_since(2)
+    queue.ring(urgent)
+    assert queue.ring_patient() == 1
+    assert rung() == {"default.high": [str(oldest.pk), str(urgent.pk)]}
+    assert queue.ring_patient() == 0  # one at a time
+
+
+def test_nobody_is_rung_urgently_who_has_not_waited_long_or_cannot_start(bell: redis.Redis) -> None:
+    waits_since(0.9)
+    waits_since(2, not_before=timezone.now() + timedelta(minutes=1))
+    waits_since(2, waits_for="repository:7")
+    waits_since(2, priority=Job.Priority.HIGH)
+    waits_since(2, status="completed")
+    row(status="running", holds="repository:7")
+    assert queue.ring_patient() == 0
+    assert rung() == {}
+
+
+def test_a_place_without_workers_keeps_nobody_elsewhere_waiting(bell: redis.Redis, settings: Any) -> None:
+    settings.WORKER_PLACES = ["default", "cellar"]
+    settings.RQ_QUEUES = {**settings.RQ_QUEUES, "cellar.high": settings.RQ_QUEUES["default.high"]}
+    far, near = waits_since(9, place="cellar"), waits_since(2)
+    assert queue.ring_patient() == 2
+    assert rung() == {"cellar.high": [str(far.pk)], "default.high": [str(near.pk)]}
+
+
+def test_each_message_has_a_name_of_its_own(bell: redis.Redis) -> None:
+    """rq forgets a message that was answered by its name: a second one for the same job must outlive that."""
+    job = row()
+    queue.ring(job)
+    queue.ring(job)
+    assert len(set(queue.queue_named("default.normal").job_ids)) == 2
+
+
 # --- Who is alive ---------------------------------------------------------------------------------
 
 

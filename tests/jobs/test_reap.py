@@ -9,7 +9,8 @@ import redis
 from django.utils import timezone
 
 from jobs.models import Job
-from jobs.periodic import LOST_AFTER, reap, ring_forgotten
+from jobs.periodic import LOST_AFTER, lose, reap, reap_process, ring_forgotten
+from jobs.runner import worker_name
 from tests.jobs.conftest import Probe, row, rung, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,6 +79,54 @@ def test_reaping_twice_at_once_is_harmless(bell: redis.Redis) -> None:
     silent(running())
     assert reap() == 1
     assert reap() == 0
+
+
+def test_a_job_that_says_a_word_between_two_looks_lives(bell: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all of them do after an outage of the database, in which none could."""
+    job = silent(running())
+    monkeypatch.setattr("jobs.periodic.time.sleep", lambda _: job.beat())
+    assert reap() == 0
+    job.refresh_from_db()
+    assert job.status == "running"
+
+
+def test_a_job_that_says_a_word_in_the_last_moment_lives(bell: redis.Redis) -> None:
+    job = silent(running())
+    seen = Job.objects.get()
+    job.beat()
+    assert not lose(seen, "nothing was heard of it.")
+    job.refresh_from_db()
+    assert (job.status, job.lines.count()) == ("running", 0)
+
+
+def test_with_attempts_left_it_is_put_back_and_the_log_says_so(bell: redis.Redis, probe: type[Probe]) -> None:
+    job = silent(running(max_attempts=2))
+    job.log_lines = 7
+    job.save(update_fields=["log_lines"])
+    assert reap() == 1
+    job.refresh_from_db()
+    assert (job.status, job.attempts, job.holds, probe.seen_by_ended) == ("pending", 1, None, [])
+    assert job.not_before
+    assert list(job.lines.order_by("number").values_list("number", "attempt", "level")) == [(8, 1, 40), (9, 1, 20)]
+
+
+def test_a_cancel_that_the_lost_worker_did_not_see_is_done(bell: redis.Redis) -> None:
+    job = silent(running(max_attempts=2))
+    job.request_cancel()
+    assert reap() == 1
+    job.refresh_from_db()
+    assert (job.status, job.error) == ("cancelled", "")
+
+
+def test_the_process_that_was_killed_is_not_waited_for(bell: redis.Redis) -> None:
+    mine, other = row(), row()
+    mine.claim(worker_name(4711), holds=None)
+    other.claim(worker_name(4712), holds=None)
+    reap_process(4711)
+    assert [(job.status, job.error) for job in (Job.objects.get(pk=mine.pk), Job.objects.get(pk=other.pk))] == [
+        ("failed", f"The worker disappeared ({worker_name(4711)}): its process was killed."),
+        ("running", ""),
+    ]
 
 
 def test_a_job_whose_type_is_gone_is_reaped_too(bell: redis.Redis) -> None:

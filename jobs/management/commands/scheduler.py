@@ -37,10 +37,12 @@ def beat() -> None:
         logger.warning("The scheduler cannot say that it lives, Redis is away: %s", error)
 
 
-def run(work: Periodic) -> None:
-    """Run one piece; what goes wrong in it must not stop the others."""
+def run(work: Periodic) -> bool:
+    """Run one piece; what goes wrong in it must not stop the others. False when something did."""
     close_old_connections()
     try:
         work.run()
     except Exception:
         logger.exception("Periodic work %s failed; it will be tried again.", work.name)
+        return False
+    return True

@@ -1,11 +1,15 @@
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import DatabaseError, connections
+from redis import RedisError
 
 from accounts import encryption
 from jobs import queue
+from jobs.models import Job
+from jobs.periodic import reap_process
 
 
 class Command(BaseCommand):
@@ -25,7 +29,17 @@ class Command(BaseCommand):
             encryption.verify()
         except encryption.WrongKey as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used ({error}). Does it run, is DATABASE_URL right, and was `migrate` run?"
+            ) from error
+        Job.objects.filter(pk=uuid4()).first()  # each job's process inherits what Django works out once
         connections.close_all()  # nothing open may be shared with the forked children
-        queue.work(
-            options["places"], burst=options["burst"], log_level="INFO" if options["verbosity"] > 1 else "WARNING"
-        )
+        try:
+            queue.connection().ping()
+            queue.work(
+                options["places"], burst=options["burst"], lost=reap_process,
+                log_level="INFO" if options["verbosity"] > 1 else "WARNING",
+            )  # fmt: skip
+        except RedisError as error:
+            raise CommandError(f"Redis cannot be used ({error}). Does it run, and is REDIS_URL right?") from error
