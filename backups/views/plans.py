@@ -7,9 +7,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from backups import health
-from backups.forms import PlanWithFiles
-from backups.models import Archive, Plan, StoragePool
+from backups import health, schedule
+from backups.forms import PlanWithFiles, ScheduleForm
+from backups.models import Archive, Plan, Repository, StoragePool
+from backups.proposal import Proposal, proposal_for
 from backups.runners.create import RunBackup
 from backups.runners.init import InitRepository
 from backups.sources.base import SourceKind
@@ -40,6 +41,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "plan": plan,
         "health": health.of_plan(plan),
+        "runs": schedule.upcoming(plan),
         "sources": sources,
         "running": Job.objects.filter(plan=plan, type=RunBackup.type).unfinished().order_by("-status").first(),
         "page": Paginator(archives, 25).get_page(request.GET.get("page")),
@@ -51,8 +53,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require(Permission.BACKUP_MANAGE)
 def add(request: HttpRequest, server_pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.for_user(request.user), pk=server_pk)
-    forms = PlanWithFiles(server, data=request.POST or None)
-    if request.method == "POST" and forms.is_valid():
+    forms = PlanWithFiles(server, data=request.POST or None, proposal=_proposal(request, server))
+    if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid():
         plan, new_repository = forms.save()
         audit.record("plan.added", request=request, target=f"{server.name}/{plan.name}")
         if new_repository:
@@ -63,14 +65,35 @@ def add(request: HttpRequest, server_pk: int) -> HttpResponse:
     return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
 
 
+def _proposal(request: HttpRequest, server: Server) -> Proposal | None:
+    """What an imported repository was filled by: `?like=<its id>`."""
+    number = request.GET.get("like", "")
+    if not (number.isascii() and number.isdecimal() and len(number) < 19):
+        return None
+    imported = Repository.objects.for_user(request.user).filter(pk=int(number), server=server).first()
+    return proposal_for(imported) if imported else None
+
+
+def only_asks_for_runs(request: HttpRequest) -> bool:
+    """Without JavaScript the button for it sends the whole form."""
+    return "runs" in request.POST
+
+
+@require_GET
+@require(Permission.BACKUP_MANAGE)
+def runs(request: HttpRequest) -> HttpResponse:
+    """The next runs of a schedule that is not saved yet, or what is wrong with it."""
+    return render(request, "plans/_runs.html", {"when": ScheduleForm(request.GET, plan=Plan())})
+
+
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
     forms = PlanWithFiles(plan.server, plan=plan, data=request.POST or None)
-    if request.method == "POST" and forms.is_valid():
+    if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid():
+        changed = {"fields": forms.changed_fields}
         plan, new_repository = forms.save()
-        changed = {"fields": [*forms.plan.changed_data, *forms.files.changed_data]}
         audit.record("plan.changed", request=request, target=f"{plan.server.name}/{plan.name}", detail=changed)
         if new_repository:
             InitRepository.enqueue(new_repository, user=signed_in(request))

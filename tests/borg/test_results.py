@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups.borg.results import CreateResult, Unreadable, parse_archives, parse_create, parse_key
+from backups.borg.results import CreateResult, Totals, Unreadable, parse_archives, parse_create, parse_key
 from tests.borg.recorded import VERSIONS, recorded
 
 ID = "ab" * 32
@@ -59,7 +59,7 @@ def test_a_recorded_backup_is_read(version: str) -> None:
     run = recorded(version, "create")
     result = parse_create(run.stdout)
     assert (run.code, result.name, result.files) == (0, "first", 11)
-    assert 200 < result.compressed <= result.repository_compressed + 2_000
+    assert 200 < result.compressed <= result.repository.compressed + 2_000
     assert result.start.tzinfo == UTC
     assert timedelta(0) <= result.end - result.start < timedelta(minutes=1)
     assert 0 < result.duration < 60
@@ -92,7 +92,7 @@ def test_every_field_of_a_backup_is_taken_from_its_place() -> None:
     assert parse_create(json.dumps(CREATED).encode()) == CreateResult(
         archive_id=ID, name="web-1-files", repository_id="cd" * 32, start=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         end=datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC), duration=60.5, original=100, compressed=60, deduplicated=20,
-        files=7, repository_original=900, repository_compressed=500, repository_deduplicated=50,
+        files=7, repository=Totals(900, 500, 50),
     )  # fmt: skip
 
 
