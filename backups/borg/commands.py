@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from servers.ssh.command import Command
 
@@ -23,6 +24,9 @@ class Access:
     passphrase: str = field(default="", repr=False)
     borg: str = "borg"
     rsh: str = ""  # BORG_RSH, when the location is an ssh:// URL
+    key_file: str = ""  # BORG_KEY_FILE, of a repository that does not hold its own key; borg ignores it for others
+    introduce: bool = False  # borg here may meet the repository for the first time, or at a new place
+    host_id: str = ""  # by which borg knows the locks of its own machine; "": its default
     base_dir: str = ""  # where borg keeps its cache and its memory of repositories; "": its default
     as_root: bool = False  # borg must read (or write) every file of that machine
 
@@ -39,6 +43,7 @@ class Access:
         )
 
     def _environment(self) -> dict[str, str]:
+        known = "yes" if self.introduce else "no"
         settings = {
             "LANG": "C.UTF-8",
             "LC_ALL": "C.UTF-8",
@@ -46,13 +51,17 @@ class Access:
             "BORG_EXIT_CODES": "modern",
             "BORG_PASSPHRASE_FD": "0",
             "BORG_DISPLAY_PASSPHRASE": "no",
-            "BORG_RELOCATED_REPO_ACCESS_IS_OK": "no",
-            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "no",
+            "BORG_RELOCATED_REPO_ACCESS_IS_OK": known,
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": known,
         }
         if self.rsh:
             settings["BORG_RSH"] = self.rsh
+        if self.key_file:
+            settings["BORG_KEY_FILE"] = self.key_file
         if self.base_dir:
             settings["BORG_BASE_DIR"] = self.base_dir
+        if self.host_id:
+            settings["BORG_HOST_ID"] = self.host_id
         return settings
 
 
@@ -94,6 +103,53 @@ def list_archives(access: Access) -> Command:
     return access.command("list", "--log-json", "--bypass-lock", "--json", access.location)
 
 
+def info(access: Access, name: str = "") -> Command:
+    """Prints a JSON object about one archive and the whole repository, or about the repository alone."""
+    where = access.archive(name) if name else access.location
+    return access.command("info", "--log-json", "--bypass-lock", "--json", where)
+
+
+class Depth(StrEnum):
+    """How thoroughly `check` looks. Borg takes a maximum duration for the first only."""
+
+    REPOSITORY = "repository"  # every segment's checksum
+    ARCHIVES = "archives"  # that every archive finds its chunks
+    FULL = "full"  # both
+    DATA = "data"  # both, and every chunk decrypted
+
+
+def check(access: Access, depth: Depth, *, max_seconds: int = 0) -> Command:
+    """Any exit code but 0 is damage, or no check at all (BORG.md, finding 2)."""
+    flags = {
+        Depth.REPOSITORY: ["--repository-only", *([f"--max-duration={max_seconds}"] if max_seconds else [])],
+        Depth.ARCHIVES: ["--archives-only"],
+        Depth.FULL: [],
+        Depth.DATA: ["--verify-data"],
+    }[depth]
+    return access.command(
+        "check", "--log-json", "--info", "--progress", f"--lock-wait={LOCK_WAIT_SECONDS}", *flags, access.location
+    )
+
+
+def compact(access: Access) -> Command:
+    """Says in a message how much it freed."""
+    return access.command(
+        "compact", "--log-json", "--info", "--progress", f"--lock-wait={LOCK_WAIT_SECONDS}", access.location
+    )
+
+
+def delete(access: Access, names: Sequence[str]) -> Command:
+    """Delete these archives and no other; the room comes back with `compact`. Raises ValueError without a name.
+
+    Without one borg would delete the whole repository. Names are words of their own: behind "::" borg would
+    fill in what it takes for placeholders.
+    """
+    if not names or not all(names):
+        raise ValueError("A deletion needs the names of archives.")
+    flags = ("--log-json", "--progress", f"--lock-wait={LOCK_WAIT_SECONDS}")
+    return access.command("delete", *flags, "--", access.location, *names)
+
+
 def list_files(access: Access, name: str) -> Command:
     """Prints every entry of an archive for results.Listing; waits for nobody."""
     return access.command(
@@ -131,11 +187,22 @@ def export_tar(access: Access, name: str, path: str) -> Command:
     )
 
 
-def serve(borg: str, path: str, *, base_dir: str) -> Command:
+def break_lock(access: Access) -> Command:
+    """Removes the locks of the repository and of borg's cache here, whoever holds them."""
+    return access.command("break-lock", "--log-json", access.location)
+
+
+def serve(borg: str, path: str, *, base_dir: str, host_id: str = "") -> Command:
     """Our end of a relay: one repository, to which things can only be added."""
     return Command(
         (borg, "serve", "--append-only", f"--restrict-to-repository={path}", "--umask=077"),
-        env={"BORG_BASE_DIR": base_dir, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        env={
+            "BORG_BASE_DIR": base_dir,
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            **({"BORG_HOST_ID": host_id} if host_id else {}),
+        },
     )
 
 

@@ -23,8 +23,17 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True)
+class Totals:
+    """Of all archives of a repository together, in bytes."""
+
+    original: int
+    compressed: int  # before deduplication
+    deduplicated: int  # what the repository takes on disk, about
+
+
+@dataclass(frozen=True)
 class CreateResult:
-    """The proof of a backup. Sizes in bytes, times in UTC, duration in seconds."""
+    """An archive: the proof of a backup. Sizes in bytes, times in UTC, duration in seconds."""
 
     archive_id: str
     name: str
@@ -36,9 +45,7 @@ class CreateResult:
     compressed: int
     deduplicated: int
     files: int
-    repository_compressed: int  # all archives, before deduplication
-    repository_deduplicated: int  # what the repository takes on disk, about
-    repository_original: int
+    repository: Totals
 
 
 @dataclass(frozen=True)
@@ -73,25 +80,50 @@ def parse_create(stdout: bytes) -> CreateResult:
     """Read what `create --json` printed. Raises Unreadable."""
     data = _object_with("archive", stdout)
     try:
-        archive, stats = data["archive"], data["archive"]["stats"]
-        totals = data["cache"]["stats"]
-        return CreateResult(
-            archive_id=_archive_id(archive["id"]),
-            name=_text(archive["name"]),
-            repository_id=_archive_id(data["repository"]["id"]),
-            start=_time(archive["start"]),
-            end=_time(archive["end"]),
-            duration=_seconds(archive["duration"]),
-            original=_size(stats["original_size"]),
-            compressed=_size(stats["compressed_size"]),
-            deduplicated=_size(stats["deduplicated_size"]),
-            files=_size(stats["nfiles"]),
-            repository_original=_size(totals["total_size"]),
-            repository_compressed=_size(totals["total_csize"]),
-            repository_deduplicated=_size(totals["unique_csize"]),
-        )
+        return _archive(data["archive"], data)
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"borg's description of the archive is incomplete ({error})") from error
+
+
+def parse_info(stdout: bytes) -> CreateResult:
+    """Read what `info --json` printed of one archive. Raises Unreadable."""
+    data = _object_with("archives", stdout)
+    try:
+        (archive,) = data["archives"]
+        return _archive(archive, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"borg's description of the archive is incomplete ({error})") from error
+
+
+def parse_totals(stdout: bytes) -> Totals:
+    """Read what `info --json` printed of the whole repository. Raises Unreadable."""
+    data = _object_with("cache", stdout)
+    try:
+        return _totals(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"borg's description of the repository is incomplete ({error})") from error
+
+
+def _archive(archive: dict[str, Any], data: dict[str, Any]) -> CreateResult:
+    stats = archive["stats"]
+    return CreateResult(
+        archive_id=_archive_id(archive["id"]),
+        name=_text(archive["name"]),
+        repository_id=_archive_id(data["repository"]["id"]),
+        start=_time(archive["start"]),
+        end=_time(archive["end"]),
+        duration=_seconds(archive["duration"]),
+        original=_size(stats["original_size"]),
+        compressed=_size(stats["compressed_size"]),
+        deduplicated=_size(stats["deduplicated_size"]),
+        files=_size(stats["nfiles"]),
+        repository=_totals(data),
+    )
+
+
+def _totals(data: dict[str, Any]) -> Totals:
+    totals = data["cache"]["stats"]
+    return Totals(_size(totals["total_size"]), _size(totals["total_csize"]), _size(totals["unique_csize"]))
 
 
 def parse_archives(stdout: bytes) -> RepositoryInfo:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
@@ -11,11 +13,16 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from backups.borg.commands import Access, serve
+from accounts import encryption
+from backups import locks, pools
+from backups.borg import commands
+from backups.borg.commands import Access
 from backups.borg.errors import WARNING_CODES, failure_of
 from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line, unescaped
+from backups.keyfile import KeyFile
 from backups.models import Archive, Repository
 from jobs.log import JobLog, Level
+from jobs.models import Job
 from jobs.runner import JobRunner, Refused
 from servers.models import Server
 from servers.ssh.command import Command
@@ -118,11 +125,16 @@ class Follower:
         )  # fmt: skip
 
     def _percent(self, seen: Percent) -> None:
-        if seen.operation == "extract" and seen.total:
+        if not seen.total:
+            return
+        percent = min(100, seen.current * 100 // seen.total)
+        if seen.operation == "extract":  # in bytes
+            rate = self._rate.of(seen.current)
             self._log.progress(
-                original=seen.current, total=seen.total, path=seen.path, rate=self._rate.of(seen.current),
-                percent=min(100, seen.current * 100 // seen.total), exact=True,
-            )  # fmt: skip
+                original=seen.current, total=seen.total, path=seen.path, rate=rate, percent=percent, exact=True
+            )
+        else:
+            self._log.progress(percent=percent, exact=True)
 
     def _message(self, message: Message) -> None:
         self._log.write(min(_level(message.level), self._worst), message.text)
@@ -158,20 +170,53 @@ class BorgRunner(JobRunner[Subject]):
     def here(self, repository: Repository) -> Access:
         """The repository as our own borg sees it, where it lives."""
         return Access(
-            repository.path, repository.passphrase(), borg=settings.BORG_PATH, base_dir=str(settings.BORG_BASE_DIR)
-        )
+            repository.path, repository.passphrase(), borg=settings.BORG_PATH, base_dir=str(settings.BORG_BASE_DIR),
+            host_id=locks.host_id(), key_file=self._key_of(repository),
+        )  # fmt: skip
+
+    def _key_of(self, repository: Repository) -> str:
+        """The path of its key, for a repository that does not hold it; it is in memory, as long as this runner is."""
+        if not repository.encryption.startswith("keyfile"):
+            return ""
+        if repository.pk not in self._keys:
+            self._keys[repository.pk] = KeyFile(encryption.decrypt(repository.key_encrypted))
+        return self._keys[repository.pk].path
+
+    @cached_property
+    def _keys(self) -> dict[int, KeyFile]:
+        return {}
+
+    def make_way(self, repository: Repository) -> None:
+        """Before borg writes: room for its lock on a full disk, and no lock of the dead.
+
+        A lock is broken when its holder is proven dead, and told of otherwise. The caller holds the
+        repository in the database, so no other job of ours is at work in it.
+        """
+        if pools.give_up_reserve(repository.pool.path):
+            self.log.warning("The storage pool's disk is full: the reserve was given up, so that borg can tidy up.")
+        for holder in locks.holders(Path(repository.path)):
+            self.log.warning(f"The repository is locked by process {holder.pid} of {holder.host}. {holder.proof}")
+            if holder.verdict == locks.Verdict.DEAD:
+                self.ask(commands.break_lock(self.here(repository)), "break-lock")
+                self.log.warning("The lock was broken.")
+                return
 
     @contextmanager
     def relayed(self, repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
         """Log in to `server` and give its borg a way to the repository. Raises Failure."""
         self.log.phase("connect")
         tick = self.log.checkpoint
-        our_end = serve(settings.BORG_PATH, repository.path, base_dir=str(settings.BORG_BASE_DIR))
+        self.make_way(repository)
+        our_end = commands.serve(
+            settings.BORG_PATH, repository.path, base_dir=str(settings.BORG_BASE_DIR), host_id=locks.host_id()
+        )
         with server.connect() as remote, Relay(remote, our_end, tick) as relay:
             self.log.info(f"Connected to {server.name} ({remote.login}).")
             access = Access(
                 f"ssh://phpborg{repository.path}", repository.passphrase(), borg=server.borg_path or "borg",
                 rsh=relay.rsh, as_root=True,
+                # The server may know an imported one from elsewhere, until our first backup has told it where it is.
+                introduce=not repository.archives.exclude(plan=None).exists(),
             )  # fmt: skip
             try:
                 yield remote, access
@@ -204,6 +249,20 @@ class BorgRunner(JobRunner[Subject]):
         return ran
 
 
+class RepositoryRunner(BorgRunner[Repository]):
+    """A job about one repository, which nobody else may have meanwhile."""
+
+    model = Repository
+
+    @classmethod
+    def holds(cls, job: Job) -> str | None:
+        return f"repository:{job.repository_id}"
+
+    @classmethod
+    def scope(cls, subject: Repository) -> dict[str, Any]:
+        return {"server": subject.server, "repository": subject, "place": subject.pool.place}
+
+
 class ArchiveRunner(BorgRunner[Archive]):
     """A job about one archive: whose it is."""
 
@@ -231,12 +290,28 @@ def refuse_without_borg(machine: Transport, command: Command, ran: Ran) -> None:
 
 
 def refuse_unready(repository: Repository) -> None:
-    """For the `refuse` of every job that needs a repository. Raises Refused."""
+    """For the `refuse` of every job that reads a repository. Raises Refused."""
     name = {"name": repository.name}
     if repository.state == Repository.State.CREATING:
         raise Refused(_("The repository %(name)s is still being made.") % name)
     if repository.state == Repository.State.FAILED:
         raise Refused(_("The repository %(name)s could not be made. Look at its page.") % name)
+
+
+def refuse_damaged(repository: Repository) -> None:
+    """For the `refuse` of every job that writes to a repository. Raises Refused."""
+    refuse_unready(repository)
+    if repository.damage:
+        sentence = _("The repository %(name)s is damaged: nothing is written to it. Look at its page.")
+        raise Refused(sentence % {"name": repository.name})
+
+
+def refuse_frozen(repository: Repository) -> None:
+    """For the `refuse` of every job that deletes from a repository, for good or not. Raises Refused."""
+    refuse_damaged(repository)
+    if repository.frozen:
+        sentence = _("The repository %(name)s is frozen: look at its page, and decide there.")
+        raise Refused(sentence % {"name": repository.name})
 
 
 def _level(level: int) -> Level:

@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -14,8 +15,11 @@ from backups.borg.errors import BorgFailed, failure_of
 from backups.borg.results import CreateResult, Unreadable, parse_create
 from backups.models import Archive, Plan, Repository, archive_prefix
 from backups.pools import measure
-from backups.runners.base import BorgRunner, Ran, refuse_unready
+from backups.reconcile import look
+from backups.runners.base import BorgRunner, Ran, refuse_damaged
+from backups.runners.compare import CompareRepository
 from backups.runners.index import IndexArchive
+from backups.runners.prune import prune_after
 from backups.sources.base import Prepared, SourceKind, join
 from backups.suspicion import Size, suspicion
 from jobs.errors import Cause, Failure
@@ -40,6 +44,7 @@ class RunBackup(BorgRunner[Plan]):
     model = Plan
     permission = Permission.BACKUP_CREATE
     icon = "device-floppy"
+    max_attempts = 3
 
     @classmethod
     def holds(cls, job: Job) -> str | None:
@@ -57,17 +62,25 @@ class RunBackup(BorgRunner[Plan]):
         if not subject.enabled:
             raise Refused(gettext("The plan %(name)s is paused.") % {"name": subject.name})
         refuse_unusable(subject.server)
-        refuse_unready(subject.repository)
+        refuse_damaged(subject.repository)
         cls.refuse_second(subject)
 
     @classmethod
     def ended(cls, job: Job) -> None:
-        if job.status != Job.Status.CANCELLED and job.plan:
-            good = job.plan.last_good_archive()
-            Plan.objects.filter(pk=job.plan.pk).update(last_job=job, last_good_at=good.taken_at if good else None)
+        if job.plan is None or job.status == Job.Status.CANCELLED:
+            return
+        is_away = job.status == Job.Status.FAILED and job.cause == Cause.NETWORK and job.plan.schedule != ""
+        Plan.objects.filter(pk=job.plan.pk).update(last_job=job, awaits_server=is_away)
+        job.plan.note_last_good()
+        prune_after(job)
+        if job.status == Job.Status.FAILED and job.made:
+            with contextlib.suppress(Refused):  # borg may have finished it all the same
+                CompareRepository.enqueue(job.plan.repository, trigger=Job.Trigger.SYSTEM)
 
     def run(self) -> dict[str, Any]:
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
+        if archive := self._finished_before(plan.repository):
+            return self._report(archive, Ran(0), archive.suspicion)
         predecessor = plan.last_good_archive()
         with self.relayed(plan.repository, plan.server) as (machine, access), ExitStack() as cleanup:
             prepared = self._prepare(plan, machine, cleanup)
@@ -89,6 +102,13 @@ class RunBackup(BorgRunner[Plan]):
         measure(plan.repository.pool)
         return self._report(archive, ran, doubts)
 
+    def _finished_before(self, repository: Repository) -> Archive | None:
+        """What borg made for an earlier attempt of this job, which did not live to see it."""
+        if not self.job.made:
+            return None
+        look(self, repository)
+        return repository.archives.filter(job=self.job).order_by("-id").first()
+
     def _prepare(self, plan: Plan, machine: Transport, cleanup: ExitStack) -> Prepared:
         self.log.phase("prepare")
         prepared = join(
@@ -105,6 +125,9 @@ class RunBackup(BorgRunner[Plan]):
 
     def _command(self, plan: Plan, access: commands.Access, prepared: Prepared) -> Command:
         name = f"{archive_prefix(plan)}-{timezone.now():%Y-%m-%dT%H:%M:%S}"
+        made = [*self.job.made, name]
+        insist(lambda: Job.objects.filter(pk=self.job.pk).update(made=made))  # whatever happens, we know it by its name
+        self.job.made = made
         options = commands.CreateOptions(
             compression=plan.compression, excludes=prepared.excludes, one_file_system=prepared.one_file_system,
             exclude_caches=prepared.exclude_caches, upload_kib_per_second=plan.upload_kib_per_second,
@@ -136,9 +159,9 @@ class RunBackup(BorgRunner[Plan]):
             },
         )  # fmt: skip
         Repository.objects.filter(pk=plan.repository_id).update(
-            original_bytes=result.repository_original,
-            compressed_bytes=result.repository_compressed,
-            deduplicated_bytes=result.repository_deduplicated,
+            original_bytes=result.repository.original,
+            compressed_bytes=result.repository.compressed,
+            deduplicated_bytes=result.repository.deduplicated,
             measured_at=timezone.now(),
         )
         IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)

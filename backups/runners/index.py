@@ -24,6 +24,7 @@ class IndexArchive(ArchiveRunner):
     permission = Permission.BACKUP_VIEW
     icon = "list-search"
     priority = Job.Priority.LOW
+    max_attempts = 3
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:

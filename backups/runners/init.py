@@ -12,7 +12,7 @@ from accounts.access import Permission
 from backups.borg import commands
 from backups.borg.results import Unreadable, parse_archives, parse_key
 from backups.models import Repository
-from backups.runners.base import BorgRunner
+from backups.runners.base import RepositoryRunner
 from jobs.errors import Cause, Failure
 from jobs.models import Job
 from jobs.runner import Refused
@@ -24,24 +24,15 @@ class PoolUnusable(Failure):
     advice = "Look at the storage pool's page: the folder must exist on the worker's machine, and be ours to write."
 
 
-class InitRepository(BorgRunner[Repository]):
+class InitRepository(RepositoryRunner):
     """Make the repository with a passphrase that nobody has seen, and put its key aside."""
 
     type = "init"
     label = _("Repository creation")
-    model = Repository
     permission = Permission.BACKUP_MANAGE
     icon = "database-plus"
     priority = Job.Priority.HIGH
     idle_limit_seconds = 300
-
-    @classmethod
-    def holds(cls, job: Job) -> str | None:
-        return f"repository:{job.repository_id}"
-
-    @classmethod
-    def scope(cls, subject: Repository) -> dict[str, Any]:
-        return {"repository": subject, "server": subject.server, "place": subject.pool.place}
 
     @classmethod
     def refuse(cls, subject: Repository) -> None:

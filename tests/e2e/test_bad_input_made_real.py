@@ -1,5 +1,6 @@
 """What goes wrong in the world, made for real: each ends in its own sentence, and nothing is half-made."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -208,6 +209,27 @@ def test_a_full_disk_fails_in_words_and_leaves_the_repository_usable(
     subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)  # an administrator makes room
     assert run_now(RunBackup.enqueue(plan)).status == Job.Status.COMPLETED
     assert Archive.objects.count() == 2
+
+
+def test_after_a_full_disk_borg_tidies_up_without_anybody_s_help(
+    sshd: Sshd, small_disk: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without the reserve: borg cannot write its lock, so it cannot drop what the failed backup left."""
+    monkeypatch.setattr("backups.pools.RESERVE_BYTES", 1_000_000)
+    plan = protect(machine(sshd), small_disk, str(folder))
+    assert run_now(RunBackup.enqueue(plan)).status == Job.Status.COMPLETED
+    assert (small_disk / ".phpborg-reserve").exists()
+    (folder / "noise").write_bytes(os.urandom(40_000_000))
+    assert "full" in failed(run_now(RunBackup.enqueue(plan)), "disk")
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+        file.write(bytes(12_000_000))  # also the last byte that borg may have left
+    (folder / "noise").unlink()
+
+    job = run_now(RunBackup.enqueue(plan))
+
+    assert job.status == Job.Status.COMPLETED, job.error
+    assert job.lines.filter(message__contains="the reserve was given up").exists()
 
 
 # --- The way back -----------------------------------------------------------------------------

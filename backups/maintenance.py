@@ -1,0 +1,90 @@
+"""What repositories and servers need from time to time, without anybody asking."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Model, Q, QuerySet
+from django.utils import timezone
+
+from backups.borg.commands import Depth
+from backups.models import Plan, Repository
+from backups.runners.check import CheckRepository
+from backups.runners.compact import CompactRepository
+from backups.runners.compare import CompareRepository
+from backups.runners.knock import KnockServer
+from jobs.models import Job
+from jobs.periodic import every
+from jobs.runner import JobRunner, Refused, subject_key
+from servers.models import Server
+
+AT_ONCE = 20  # of one kind in one round, so that maintenance never keeps the backups waiting
+AGAIN_AFTER = timedelta(hours=12)  # when the newest one of the same kind did not bring what was wanted
+
+
+@every(seconds=600)
+def check_repositories() -> int:
+    """Start the checks that are due; returns how many. One of all data is a check as well."""
+    whole = Repository.objects.filter(state=Repository.State.READY, damage="")
+    started = _start(CheckRepository, _due(whole, "verified_at", "verify_days"), depth=Depth.DATA.value)
+    return started + _start(CheckRepository, _due(whole, "checked_at", "check_days"), depth=Depth.FULL.value)
+
+
+@every(seconds=600)
+def compact_repositories() -> int:
+    """Give back the room of what was deleted some days ago, where a check since then found all well."""
+    before = timezone.now() - timedelta(days=settings.COMPACT_AFTER_DAYS)
+    due = Repository.objects.filter(
+        state=Repository.State.READY, damage="", frozen="", deleted_at__lt=before, checked_at__gt=F("deleted_at")
+    )
+    return _start(CompactRepository, due.order_by("deleted_at"))
+
+
+@every(seconds=600)
+def compare_repositories() -> int:
+    """Look at every repository once a day: what is in it, and how large it is."""
+    since = timezone.now() - timedelta(days=1)
+    due = Repository.objects.filter(state=Repository.State.READY).filter(_older("compared_at", since))
+    return _start(CompareRepository, due.order_by("compared_at"))
+
+
+@every(seconds=300)
+def knock() -> int:
+    """Look whether servers answer again that were away when a backup was due."""
+    waiting = Plan.objects.filter(awaits_server=True, enabled=True).values("server_id")
+    return _start(KnockServer, Server.objects.filter(pk__in=waiting, enabled=True), patience=timedelta(minutes=4))
+
+
+def _due(repositories: QuerySet[Repository], done: str, days: str) -> QuerySet[Repository]:
+    """Those for which more than their own number of `days` have passed since `done`; 0 days: never."""
+    now, due = timezone.now(), Q(pk=None)
+    for number in repositories.exclude(**{days: 0}).values_list(days, flat=True).distinct().order_by(days):
+        due |= Q(**{days: number}) & _older(done, now - timedelta(days=number))
+    return repositories.filter(due).order_by(done)
+
+
+def _older(done: str, since: datetime) -> Q:
+    """A repository for which it was never done is as old as itself."""
+    return Q(**{f"{done}__lt": since}) | Q(**{f"{done}__isnull": True, "created_at__lt": since})
+
+
+def _start(
+    runner: type[JobRunner[Any]], subjects: Iterable[Model], *, patience: timedelta = AGAIN_AFTER, **parameters: Any
+) -> int:
+    """Enqueue for up to AT_ONCE of `subjects` for which the same was not tried lately; returns how many."""
+    started = 0
+    tried = set(
+        Job.objects.filter(type=runner.type, created_at__gt=timezone.now() - patience).values_list("subject", flat=True)
+    )
+    for subject in subjects:
+        if started == AT_ONCE:
+            break
+        if subject_key(subject) in tried:
+            continue
+        try:
+            runner.enqueue(subject, trigger=Job.Trigger.SCHEDULE, **parameters)
+        except Refused:
+            continue
+        started += 1
+    return started

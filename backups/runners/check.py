@@ -1,0 +1,103 @@
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.access import Permission
+from backups.borg import commands
+from backups.borg.commands import Depth
+from backups.borg.errors import BorgFailed, RepositoryUnreadable, failure_of
+from backups.borg.events import Message
+from backups.models import Repository
+from backups.runners.base import Ran, RepositoryRunner, refuse_unready
+from jobs.errors import Cause, Failure
+from jobs.log import Level
+from jobs.models import Job
+from servers.ssh.local import Local
+
+STARTS = ("Starting repository check", "Starting archive consistency check")
+COMPLETE = (Depth.FULL, Depth.DATA)  # after these, and no others, we say that a repository is well
+
+
+class Damaged(Failure):
+    cause = Cause.DISK
+    advice = (
+        "Backups, deletions and compaction of this repository have stopped. Nothing is repaired by itself: a repair "
+        "may put zeros where data was. Look at the disk first, fetch what you need from a second copy, "
+        "and let a check run again."
+    )
+
+
+class CheckForm(forms.Form):
+    depth = forms.ChoiceField(
+        label=_("How thoroughly"),
+        choices=[
+            (Depth.FULL, _("The repository and all archives")),
+            (Depth.DATA, _("The same, and every chunk decrypted: slow, and the only proof")),
+            (Depth.REPOSITORY, _("The repository's files only")),
+            (Depth.ARCHIVES, _("The archives only")),
+        ],
+        initial=Depth.FULL,
+        required=False,
+    )
+    max_minutes = forms.IntegerField(
+        label=_("At most (minutes)"), min_value=1, max_value=60 * 24 * 7, required=False,
+        help_text=_("For the repository's files only: the next such check goes on where this one stopped."),
+    )  # fmt: skip
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or {}
+        cleaned["depth"] = str(cleaned.get("depth") or Depth.FULL)
+        if cleaned.get("max_minutes") and cleaned["depth"] != Depth.REPOSITORY:
+            self.add_error("max_minutes", _("Borg can stop in time only when it checks the repository's files alone."))
+        return cleaned
+
+
+class CheckRepository(RepositoryRunner):
+    """`borg check`, where the repository lies. What it finds stops everything that writes there."""
+
+    type = "check"
+    label = _("Check")
+    permission = Permission.BACKUP_CREATE
+    form = CheckForm
+    icon = "shield-check"
+    priority = Job.Priority.LOW
+    idle_limit_seconds = 4 * 60 * 60
+
+    @classmethod
+    def refuse(cls, subject: Repository) -> None:
+        refuse_unready(subject)
+        cls.refuse_second(subject)
+
+    def run(self) -> dict[str, Any]:
+        repository = self.subject
+        depth = Depth(self.job.payload.get("depth") or Depth.FULL)
+        seconds = 60 * (self.job.payload.get("max_minutes") or 0)
+        self.make_way(repository)
+        command = commands.check(self.here(repository), depth, max_seconds=seconds)
+        ran = self.follow(Local(), command)
+        if not ran.is_ok:
+            raise self._judge(repository, ran)
+        now = timezone.now()
+        if depth in COMPLETE:
+            found = {"damage": "", "checked_at": now, **({"verified_at": now} if depth == Depth.DATA else {})}
+            Repository.objects.filter(pk=repository.pk).update(**found)
+        self.log.info("No damage was found.")
+        return {"depth": str(depth)}
+
+    def _judge(self, repository: Repository, ran: Ran) -> Failure:
+        """Any exit but 0 is damage, unless borg never came to look (BORG.md, finding 2)."""
+        failure = failure_of("check", ran.code, ran.messages)
+        has_looked = type(failure) is BorgFailed and any(message.text.startswith(STARTS) for message in ran.messages)
+        if not has_looked and not isinstance(failure, RepositoryUnreadable):
+            return failure  # a lock, a wrong passphrase, a kill: whatever it says, it is nothing about the data
+        sentence = f"The check found damage: {_first_error(ran)}"
+        Repository.objects.filter(pk=repository.pk).update(damage=sentence)
+        return Damaged(sentence)
+
+
+def _first_error(ran: Ran) -> str:
+    errors: list[Message] = [message for message in ran.messages if message.level >= Level.WARNING]
+    said = errors[0].text.splitlines()[0][:300].strip() if errors and errors[0].text.strip() else ""
+    return f"{said.rstrip('.')}." if said else f"borg ended with exit code {ran.code}."
