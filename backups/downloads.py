@@ -15,6 +15,7 @@ from backups.models import Archive
 from backups.runners.download import DownloadFile
 from jobs.models import Job
 from jobs.pipe import GIVE_UP_SECONDS, Pipe, WriterFailed
+from jobs.runner import cancel
 
 FIRST_PIECE_SECONDS = 60
 
@@ -37,7 +38,7 @@ def start_download(archive: Archive, entry: int, *, user: User | None, trigger: 
     try:
         first = pipe.read(seconds=FIRST_PIECE_SECONDS)
     except TimeoutError:
-        job.request_cancel()
+        cancel(job)
         raise DownloadFailed(_("No worker was free for the download. Try again later.")) from None
     except WriterFailed as error:
         raise DownloadFailed(str(error)) from error
@@ -61,7 +62,7 @@ async def _stream(job: Job, pipe: Pipe, piece: bytes | None) -> AsyncIterator[by
     finally:
         if not complete:
             with contextlib.suppress(Exception):
-                await sync_to_async(job.request_cancel)()
+                await sync_to_async(cancel)(job)
         await sync_to_async(pipe.close, thread_sensitive=False)()
 
 

@@ -1,4 +1,6 @@
-from itertools import count
+import re
+from datetime import datetime, time
+from itertools import count, islice
 from typing import Any
 
 from django import forms
@@ -6,12 +8,28 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
-from backups.models import Plan, Repository, RetentionPolicy, Source, StoragePool
+from accounts.models import validate_time_zone
+from backups import schedule
+from backups.borg.results import Unreadable, parse_key
+from backups.models import (
+    Plan,
+    Repository,
+    RetentionPolicy,
+    Source,
+    StoragePool,
+    validate_no_dots,
+    validate_pool_path,
+)
+from backups.periodic import reschedule
+from backups.proposal import Proposal
+from backups.schedule import EVERY_HOURS, LAST_DAY, InvalidSchedule, Plain, Repeat, Schedule
 from backups.sources.base import SourceKind
 from backups.sources.files import FilesForm
-from servers.models import Server
+from servers.models import Server, validate_name
 
 LONGEST_START = 54  # characters of a name that get a number; names have 60
 
@@ -53,6 +71,14 @@ class RepositoryForm(forms.ModelForm[Repository]):
             "name": _("Also the name of its folder in the storage pool."),
             "server": _("Whose archives it will hold; one server each."),
         }
+
+
+class RepositoryCareForm(forms.ModelForm[Repository]):
+    """What may be changed of a repository that exists."""
+
+    class Meta:
+        model = Repository
+        fields = ["check_days", "verify_days"]
 
 
 class SourceForm(forms.ModelForm[Source]):
@@ -137,21 +163,165 @@ class PlanForm(forms.ModelForm[Plan]):
         return exclusions - {"server"}
 
 
-class PlanWithFiles:
-    """The two forms of the plan's page, PlanForm and FilesForm, as one."""
+class ScheduleForm(forms.Form):
+    """When a plan runs, in plain words or as a cron expression. Which fields count depends on `repeat`."""
 
-    def __init__(self, server: Server, *, plan: Plan | None = None, data: Any = None) -> None:
+    COUNTS = {
+        Repeat.HOURLY: ["minute"],
+        Repeat.HOURS: ["hours", "minute"],
+        Repeat.DAILY: ["at"],
+        Repeat.WEEKLY: ["weekday", "at"],
+        Repeat.MONTHLY: ["day", "at"],
+        Repeat.CRON: ["cron"],
+    }
+
+    repeat = forms.ChoiceField(
+        label=_("Runs"),
+        required=False,
+        choices=[
+            (Repeat.NEVER, _("only by hand")), (Repeat.HOURLY, _("every hour")), (Repeat.HOURS, _("every few hours")),
+            (Repeat.DAILY, _("daily")), (Repeat.WEEKLY, _("weekly")), (Repeat.MONTHLY, _("monthly")),
+            (Repeat.CRON, _("as a cron expression says")),
+        ],
+    )  # fmt: skip
+    hours = forms.TypedChoiceField(
+        label=_("Every (hours)"), required=False, coerce=int, choices=[(hours, hours) for hours in EVERY_HOURS]
+    )
+    weekday = forms.TypedChoiceField(
+        label=_("On"), required=False, coerce=int, choices=[((day + 1) % 7, name) for day, name in WEEKDAYS.items()]
+    )
+    day = forms.ChoiceField(
+        label=_("On day"),
+        required=False,
+        choices=[*((str(day), day) for day in range(1, 29)), (LAST_DAY, _("the last of the month"))],
+    )
+    at = forms.TimeField(label=_("At"), required=False, widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    minute = forms.IntegerField(label=_("At minute"), required=False, min_value=0, max_value=59)
+    cron = forms.CharField(
+        label=_("Cron expression"),
+        required=False,
+        max_length=100,
+        help_text=_("Five fields: minute, hour, day of the month, month, day of the week. As “0 2 * * mon-fri”."),
+    )
+    time_zone = forms.CharField(
+        label=_("Time zone"), required=False, validators=[validate_time_zone], widget=forms.Select
+    )
+    blackout = forms.CharField(
+        label=_("Not during"),
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "mon-fri 08:00-18:00"}),
+        help_text=_("Windows in which no run starts, one per line. What would start within one starts at its end."),
+    )
+    spread_seconds = forms.IntegerField(
+        label=_("Spread (seconds)"),
+        required=False,
+        min_value=0,
+        max_value=schedule.MOST_SPREAD_SECONDS,
+        help_text=_("Each plan starts its own share of this later, so that not all start at once."),
+    )
+
+    def __init__(self, data: Any = None, *, plan: Plan) -> None:
+        super().__init__(data, prefix="when", initial=self._initial(plan))
+        self.plan = plan
+        zones = self.fields["time_zone"].widget
+        assert isinstance(zones, forms.Select)
+        zones.choices = [(zone, zone) for zone in schedule.zone_names()]
+
+    @staticmethod
+    def _initial(plan: Plan) -> dict[str, Any]:
+        plain = Plain.read(plan.schedule)
+        repeat = plain.repeat if plain else Repeat.CRON if plan.schedule else Repeat.NEVER
+        shown = plain or Plain(repeat, hour=2)
+        return {
+            "repeat": repeat, "hours": shown.hours, "weekday": shown.weekday, "day": shown.day, "minute": shown.minute,
+            "at": time(shown.hour, shown.minute), "cron": plan.schedule, "time_zone": plan.time_zone,
+            "blackout": plan.blackout, "spread_seconds": plan.spread_seconds,
+        }  # fmt: skip
+
+    def clean_blackout(self) -> str:
+        blackout: str = self.cleaned_data["blackout"]
+        try:
+            schedule.windows_of(blackout)
+        except InvalidSchedule as error:
+            raise ValidationError(str(error)) from error
+        return blackout
+
+    def clean(self) -> dict[str, Any]:
+        repeat = Repeat(self.cleaned_data.get("repeat") or Repeat.NEVER)
+        counts = self.COUNTS.get(repeat, [])
+        for name in {name for names in self.COUNTS.values() for name in names} - set(counts):
+            self.errors.pop(name, None)  # nobody sees them
+        for name in counts:
+            if name not in self.errors and self.cleaned_data.get(name) in (None, ""):
+                self.add_error(name, self.fields[name].error_messages["required"])
+        if repeat == Repeat.CRON and "cron" not in self.errors:
+            try:
+                self.cleaned_data["cron"] = schedule.checked_cron(self.cleaned_data["cron"])
+            except InvalidSchedule as error:
+                self.add_error("cron", str(error))
+        return self.cleaned_data
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The fields of a plan. What was not sent stays as it was."""
+        if not self.is_bound:
+            return {name: getattr(self.plan, name) for name in schedule.FIELDS}
+        sent = self.cleaned_data
+        spread = sent["spread_seconds"]
+        return {
+            "schedule": self._cron(),
+            "time_zone": sent["time_zone"] or self.plan.time_zone,
+            "blackout": sent["blackout"],
+            "spread_seconds": self.plan.spread_seconds if spread is None else spread,
+        }
+
+    def _cron(self) -> str:
+        sent = self.cleaned_data
+        repeat = Repeat(sent["repeat"] or Repeat.NEVER)
+        if repeat in (Repeat.NEVER, Repeat.CRON):
+            return str(sent["cron"]) if repeat == Repeat.CRON else ""
+        at: time = sent.get("at") or time()
+        minute = sent["minute"] if "minute" in self.COUNTS[repeat] else at.minute
+        given = {name: sent[name] for name in ("hours", "weekday", "day") if name in self.COUNTS[repeat]}
+        return Plain(repeat, minute=minute, hour=at.hour, **given).cron
+
+    @property
+    def changed_fields(self) -> list[str]:
+        return [name for name, value in self.values.items() if value != getattr(self.plan, name)]
+
+    def runs(self) -> list[datetime]:
+        """The next runs, before any spread."""
+        values = self.values
+        if not values["schedule"]:
+            return []
+        times = Schedule.parse(values["schedule"], values["time_zone"], values["blackout"])
+        return list(islice(times.runs(timezone.now()), schedule.RUNS_SHOWN))
+
+
+class PlanWithFiles:
+    """The forms of the plan's page, PlanForm, FilesForm and ScheduleForm, as one."""
+
+    def __init__(
+        self, server: Server, *, plan: Plan | None = None, data: Any = None, proposal: Proposal | None = None
+    ) -> None:
         source = plan.sources.filter(kind="files").first() if plan else None
         self.source = source
-        self.plan = PlanForm(data, server=server, instance=plan)
-        self.files = FilesForm(data, initial=source.parameters if source else None, prefix="files")
+        self.plan = PlanForm(data, server=server, instance=plan, initial=proposal.of_plan if proposal else None)
+        files = source.parameters if source else proposal.of_files if proposal else None
+        self.files = FilesForm(data, initial=files, prefix="files")
+        self.when = ScheduleForm(data, plan=plan or suggested_plan())
 
     @property
     def has_errors(self) -> bool:
-        return bool(self.plan.errors or self.files.errors)
+        return bool(self.plan.errors or self.files.errors or self.when.errors)
+
+    @property
+    def changed_fields(self) -> list[str]:
+        return [*self.plan.changed_data, *self.files.changed_data, *self.when.changed_fields]
 
     def is_valid(self) -> bool:
-        return all([self.plan.is_valid(), self.files.is_valid()])
+        return all([self.plan.is_valid(), self.files.is_valid(), self.when.is_valid()])
 
     @transaction.atomic
     def save(self) -> tuple[Plan, Repository | None]:
@@ -161,12 +331,22 @@ class PlanWithFiles:
         if pool:
             repository = Repository.objects.create(name=free_name(server.name, pool), pool=pool, server=server)
             self.plan.instance.repository = repository
-        plan = self.plan.save()
+        plan = self.plan.instance
+        for name, value in self.when.values.items():
+            setattr(plan, name, value)
+        # Of a plan that exists only what is on the page: the scheduler and the workers keep the rest.
+        plan.save(update_fields=[*self.plan.Meta.fields, *schedule.FIELDS] if plan.pk else None)
+        reschedule(plan)
         source = self.source or Source(server=server, name=free_source_name(plan), kind="files")
         source.parameters = self.files.cleaned_data
         source.save()
         plan.sources.add(source)
         return plan, repository
+
+
+def suggested_plan() -> Plan:
+    """What the form for a new one shows: daily at two, where the person is."""
+    return Plan(schedule="0 2 * * *", time_zone=timezone.get_current_timezone_name())
 
 
 def free_name(wish: str, pool: StoragePool) -> str:
@@ -184,3 +364,91 @@ def first_free(wish: str, others: QuerySet[Any]) -> str:
     taken = {name.lower() for name in others.filter(name__istartswith=start).values_list("name", flat=True)}
     names = (wish if number == 1 else f"{start}-{number}" for number in count(1))
     return next(name for name in names if name.lower() not in taken)
+
+
+class SecretText(forms.Textarea):
+    """Several lines that never come back to the page, not even with a form that was not right."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
+class ImportForm(forms.Form):
+    """A repository that exists, for the page, the API and the command alike."""
+
+    server = forms.ModelChoiceField(
+        Server.objects.order_by("name"), label=_("Server"), help_text=_("Whose archives it holds; one server each.")
+    )
+    pool = forms.ModelChoiceField(
+        StoragePool.objects.order_by("name"),
+        label=_("Storage pool"),
+        required=False,
+        empty_label=_("None yet: the folder below"),
+        help_text=_("The folder in which the repository's own folder lies."),
+    )
+    folder = forms.CharField(
+        label=_("Or a folder"),
+        required=False,
+        max_length=200,
+        validators=[validate_pool_path, validate_no_dots],
+        help_text=_("On the worker's machine, as /srv/borg. It becomes a storage pool."),
+    )
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=60,
+        validators=[validate_name],
+        help_text=_("Of the repository's own folder in there; it keeps this name."),
+    )
+    passphrase = forms.CharField(
+        label=_("Passphrase"),
+        required=False,
+        strip=False,
+        max_length=4096,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text=_("Kept encrypted, and deleted if the import fails. Empty: it has none."),
+    )
+    key = forms.CharField(
+        label=_("Key file"),
+        required=False,
+        max_length=10_000,
+        widget=SecretText(attrs={"rows": 3, "spellcheck": "false", "autocomplete": "off"}),
+        help_text=_("Only if the repository does not hold its key: what `borg key export` prints. Kept encrypted."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len(settings.WORKER_PLACES) > 1:
+            del self.fields["folder"]  # a pool must say whose workers reach it
+
+    def clean_key(self) -> str:
+        text: str = self.cleaned_data["key"]
+        try:
+            return parse_key(text.replace("\r", "").encode()) if text.strip() else ""
+        except Unreadable as error:
+            message = _("This is no key file: it begins with BORG_KEY and the repository's id.")
+            raise ValidationError(message) from error
+
+    def clean(self) -> dict[str, Any]:
+        pool, folder = self.cleaned_data.get("pool"), self.cleaned_data.get("folder", "").rstrip("/")
+        if pool and folder:
+            self.add_error("folder", _("Choose one: the storage pool, or a folder."))
+        elif not pool and not folder and not self.errors:
+            self.add_error("pool", _("Choose the storage pool, or name the folder."))
+        return self.cleaned_data
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """For ImportRepository.begin; the pool is a new one if the folder was none yet."""
+        sent = self.cleaned_data
+        pool = sent["pool"]
+        if pool is None:
+            path = sent["folder"].rstrip("/")
+            pool = StoragePool.objects.filter(path=path).first()
+            pool = pool or StoragePool(name=free_pool_name(path), path=path, place=settings.WORKER_PLACES[0])
+        return {name: sent[name] for name in ("server", "name", "passphrase", "key")} | {"pool": pool}
+
+
+def free_pool_name(path: str) -> str:
+    """Named as its folder, as far as a name can be."""
+    wish = re.sub(r"[^A-Za-z0-9._-]", "-", path.rpartition("/")[2]).lstrip("._-")
+    return first_free(wish[:60] or "pool", StoragePool.objects.all())

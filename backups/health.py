@@ -6,9 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from django.db.models import Prefetch, prefetch_related_objects
+from django.utils import timezone
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from backups import schedule
 from backups.models import Plan
 from jobs.models import Job
 from servers.models import Server
@@ -49,31 +52,44 @@ class Health:
 
 
 def of_plan(plan: Plan) -> Health:
-    """Reads `plan.last_job`: fetch it along (Plan.objects.with_scope)."""
+    """Reads `plan.last_job`, `plan.server` and `plan.repository`: fetch them along (Plan.objects.with_scope)."""
     state, reason = _judge(plan, plan.last_job)
     return Health(state, reason, plan.last_good_at, plan)
 
 
 def _judge(plan: Plan, last: Job | None) -> tuple[State, str]:
-    if not plan.enabled:
-        return State.UNKNOWN, _("The plan is paused.")
+    if not (plan.enabled and plan.server.enabled):
+        return State.UNKNOWN, _("The server is switched off.") if plan.enabled else _("The plan is paused.")
+    suspicion = str(((last and last.result) or {}).get("suspicion", ""))
+    if danger := _danger(plan, last, suspicion):
+        return State.AT_RISK, danger
     if last is None:
         return State.UNKNOWN, _("It has not run yet.")
-    if last.status == Job.Status.FAILED:
-        return State.AT_RISK, last.error
-    if suspicion := (last.result or {}).get("suspicion"):
+    if suspicion:
         return State.ATTENTION, suspicion
-    if plan.last_good_at is None:
-        return State.AT_RISK, _("There is no good archive yet.")
+    if plan.repository.frozen:
+        return State.ATTENTION, _("Its repository is frozen: %(why)s") % {"why": plan.repository.frozen}
     if last.warnings:
         return State.ATTENTION, _("The last backup has warnings: some files could not be saved.")
     return State.PROTECTED, ""
 
 
+def _danger(plan: Plan, last: Job | None, suspicion: str) -> str:
+    """Why nothing would be there if it were needed now, or soon; "" when that is not so."""
+    if plan.repository.damage:
+        return plan.repository.damage
+    if last and last.status == Job.Status.FAILED:
+        return last.error
+    if owed := schedule.overdue_since(plan, timezone.now()):
+        sentence = _("No good backup since the run that was due %(span)s ago.") % {"span": timesince(owed, depth=1)}
+        return f"{sentence} {suspicion}".strip()
+    return _("There is no good archive yet.") if last and not suspicion and plan.last_good_at is None else ""
+
+
 def of_servers(servers: Iterable[Server]) -> dict[int, Health]:
     """The health of each server by its id, in one more query however many there are."""
     servers = list(servers)
-    plans = Prefetch("plans", Plan.objects.select_related("last_job"))
+    plans = Prefetch("plans", Plan.objects.select_related("last_job", "repository"))
     prefetch_related_objects(servers, plans)
     return {server.pk: of_server(server) for server in servers}
 

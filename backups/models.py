@@ -115,6 +115,7 @@ class Repository(models.Model):
     server = models.ForeignKey(Server, models.PROTECT, related_name="repositories", verbose_name=_("server"))
     state = models.CharField(max_length=10, choices=State.choices, default=State.CREATING, editable=False)
     borg_id = models.CharField(max_length=64, blank=True, editable=False)
+    encryption = models.CharField(max_length=30, default="repokey-blake2", editable=False)  # borg's name of the mode
     passphrase_encrypted = models.TextField(blank=True, editable=False)
     key_encrypted = models.TextField(blank=True, editable=False)  # `borg key export`
 
@@ -161,7 +162,16 @@ class Repository(models.Model):
     @property
     def state_shown(self) -> str:
         """The state, of the five that pages know."""
-        return {self.State.READY.value: "protected", self.State.FAILED.value: "at-risk"}.get(self.state, "running")
+        if self.state == self.State.READY:
+            return "at-risk" if self.damage else "attention" if self.frozen else "protected"
+        return "at-risk" if self.state == self.State.FAILED else "running"
+
+    @property
+    def state_label(self) -> str:
+        """The state in a word or two."""
+        if self.state == self.State.READY and (self.damage or self.frozen):
+            return str(_("damaged") if self.damage else _("frozen"))
+        return str(self.get_state_display())
 
     @property
     def path(self) -> str:
@@ -204,6 +214,9 @@ class Source(models.Model):
         return self.name
 
 
+KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
+
+
 class RetentionPolicy(models.Model):
     """How long archives are kept; borg's own words and meaning. 0: this rule keeps none."""
 
@@ -233,6 +246,10 @@ class RetentionPolicy(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if not self.keep_within and not any(getattr(self, rule) for rule in KEEP_RULES):
+            raise ValidationError(_("This policy keeps nothing: name at least one rule."))
 
 
 class PlanQuerySet(VisibleQuerySet):
@@ -303,9 +320,14 @@ class Plan(models.Model):
         if self.repository_id and self.server_id and self.repository.server_id != self.server_id:
             raise ValidationError({"repository": _("This repository belongs to another server.")})
 
+    def note_last_good(self) -> None:
+        """Keep when the newest good archive was taken, for the pages that ask no other table."""
+        good = self.last_good_archive()
+        Plan.objects.filter(pk=self.pk).update(last_good_at=good.taken_at if good else None)
+
     def last_good_archive(self) -> Archive | None:
         """The newest archive of the plan that nothing speaks against."""
-        return self.archives.good().order_by("-taken_at", "-id").first()  # type: ignore[attr-defined]
+        return self.archives.good().order_by("-taken_at", "-id").first()
 
 
 class ArchiveQuerySet(VisibleQuerySet):

@@ -1,11 +1,17 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from rest_framework import serializers
 
+from accounts.models import validate_time_zone
+from backups import schedule
 from backups.catalog import Item
 from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.periodic import reschedule
+from backups.schedule import InvalidSchedule
 from backups.sources.base import SourceKind
 from jobs.models import Job
 from servers.models import Server
@@ -48,10 +54,12 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
         model = Repository
         fields = [
             "id", "name", "pool", "server", "state", "borg_id", "path", "original_bytes", "compressed_bytes",
-            "deduplicated_bytes", "measured_at", "created_at",
+            "deduplicated_bytes", "measured_at", "damage", "frozen", "check_days", "verify_days", "checked_at",
+            "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
         ]  # fmt: skip
         read_only_fields = [
-            "state", "borg_id", "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "created_at",
+            "state", "borg_id", "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage",
+            "frozen", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
         ]  # fmt: skip
 
 
@@ -98,14 +106,33 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
     retention = serializers.PrimaryKeyRelatedField(
         queryset=RetentionPolicy.objects.all(), required=False, allow_null=True
     )
+    time_zone = serializers.CharField(
+        required=False, max_length=64, validators=[validate_time_zone], help_text="As Europe/Berlin; default: yours."
+    )
+    blackout = serializers.CharField(
+        required=False, allow_blank=True, max_length=2000,
+        help_text="Windows in which no run starts, one per line, as `mon-fri 08:00-18:00` or `22:00-02:00`.",
+    )  # fmt: skip
+    next_runs = serializers.SerializerMethodField(help_text="The next five, beginning with `next_run_at`.")
 
     class Meta:
         model = Plan
         fields = [
             "id", "name", "server", "repository", "sources", "retention", "enabled", "compression",
-            "upload_kib_per_second", "last_job", "last_good_at", "created_at",
+            "upload_kib_per_second", "schedule", "time_zone", "blackout", "spread_seconds", "next_run_at", "next_runs",
+            "last_job", "last_good_at", "created_at",
         ]  # fmt: skip
-        read_only_fields = ["last_job", "last_good_at", "created_at"]
+        read_only_fields = ["next_run_at", "last_job", "last_good_at", "created_at"]
+
+    def get_next_runs(self, plan: Plan) -> list[datetime]:
+        return schedule.upcoming(plan)
+
+    def validate_schedule(self, cron: str) -> str:
+        return in_words(schedule.checked_cron, cron) if cron else ""
+
+    def validate_blackout(self, blackout: str) -> str:
+        in_words(schedule.windows_of, blackout)
+        return blackout
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         server = attrs.get("server") or (self.instance.server if self.instance else None)
@@ -116,6 +143,59 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         if any(server and source.server_id != server.pk for source in sources):
             raise serializers.ValidationError({"sources": ["A source belongs to another server."]})
         return attrs
+
+    @transaction.atomic
+    def create(self, validated_data: dict[str, Any]) -> Plan:
+        validated_data.setdefault("time_zone", self.context["request"].user.time_zone or settings.TIME_ZONE)
+        plan = super().create(validated_data)
+        reschedule(plan)
+        return plan
+
+    @transaction.atomic
+    def update(self, instance: Plan, validated_data: dict[str, Any]) -> Plan:
+        # As it is now: the scheduler and the workers write to it too.
+        plan = super().update(Plan.objects.select_for_update().get(pk=instance.pk), validated_data)
+        reschedule(plan)
+        return plan
+
+
+def in_words(check: Callable[[str], Any], text: str) -> Any:
+    """What `check` makes of `text`; its sentence becomes one of the API's."""
+    try:
+        return check(text)
+    except InvalidSchedule as error:
+        raise serializers.ValidationError(str(error)) from error
+
+
+class KeptSerializer(serializers.Serializer[None]):
+    archive = serializers.IntegerField()
+    name = serializers.CharField()
+    taken_at = serializers.DateTimeField(help_text="By our own clock.")
+    why = serializers.CharField(help_text="The rule and the how-manieth, as `daily #3`; or `pinned`, `last good` ...")
+
+
+class GoingSerializer(serializers.Serializer[None]):
+    archive = serializers.IntegerField()
+    name = serializers.CharField()
+    taken_at = serializers.DateTimeField()
+
+
+class OutlookSerializer(serializers.Serializer[None]):
+    """What there would be after some months if every run makes a good archive."""
+
+    months = serializers.IntegerField()
+    until = serializers.DateTimeField()
+    count = serializers.IntegerField(help_text="With those that stay whatever the rules say.")
+    times = serializers.ListField(child=serializers.DateTimeField(), help_text="Newest first.")
+
+
+class RetentionSerializer(serializers.Serializer[dict[str, Any]]):
+    refused = serializers.CharField(help_text="Why nothing may go now; empty: it may.")
+    most_deletions = serializers.IntegerField()
+    too_many = serializers.BooleanField(help_text="More would go than may at once: none goes.")
+    going = GoingSerializer(many=True)
+    kept = KeptSerializer(many=True)
+    outlooks = OutlookSerializer(many=True)
 
 
 class ArchiveSerializer(serializers.ModelSerializer[Archive]):
@@ -184,4 +264,19 @@ class RestoreSerializer(serializers.Serializer[None]):
         child=serializers.IntegerField(),
         required=False,
         help_text="Numbers from the listing, for names that are no text.",
+    )
+
+
+class ImportRepositorySerializer(serializers.Serializer[None]):
+    """An existing repository, in a storage pool or in a folder that becomes one."""
+
+    server = serializers.IntegerField(help_text="Whose archives it holds.")
+    pool = serializers.IntegerField(required=False, help_text="The storage pool in which its folder lies.")
+    folder = serializers.CharField(required=False, help_text="Instead of `pool`: a path on the worker's machine.")
+    name = serializers.CharField(help_text="Of its folder in there.")
+    passphrase = serializers.CharField(
+        required=False, allow_blank=True, trim_whitespace=False, write_only=True, help_text="Kept encrypted."
+    )
+    key = serializers.CharField(
+        required=False, allow_blank=True, write_only=True, help_text="A keyfile repository's key, as borg exports it."
     )

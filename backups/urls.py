@@ -1,19 +1,28 @@
 from django.urls import path
 
-from backups.views import archives, plans, repositories, servers
+from backups.views import archives, importing, plans, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
     path("servers/<int:pk>", servers.detail, name="server"),
     path("servers/<int:server_pk>/plans/add", plans.add, name="plan_add"),
     path("plans", plans.index, name="plans"),
+    path("plans/runs", plans.runs, name="plan_runs"),
     path("plans/<int:pk>", plans.detail, name="plan"),
     path("plans/<int:pk>/edit", plans.edit, name="plan_edit"),
     path("plans/<int:pk>/run", plans.run, name="plan_run"),
     path("plans/<int:pk>/delete", plans.delete, name="plan_delete"),
+    path("plans/<int:pk>/retention", retention.plan, name="plan_retention"),
+    path("retention-policies", retention.policies, name="retention_policies"),
+    path("retention-policies/add", retention.policy_add, name="retention_policy_add"),
+    path("retention-policies/<int:pk>/edit", retention.policy_edit, name="retention_policy_edit"),
     path("repositories", repositories.index, name="repositories"),
     path("repositories/add", repositories.add, name="repository_add"),
+    path("repositories/import", importing.add, name="repository_import"),
     path("repositories/<int:pk>", repositories.detail, name="repository"),
+    path("repositories/<int:pk>/edit", repositories.edit, name="repository_edit"),
+    path("repositories/<int:pk>/forget", importing.forget, name="repository_forget"),
+    path("repositories/<int:pk>/accept", repositories.accept, name="repository_accept"),
     path("pools/add", repositories.pool_add, name="pool_add"),
     path("pools/<int:pk>", repositories.pool, name="pool"),
     path("pools/<int:pk>/edit", repositories.pool_edit, name="pool_edit"),
@@ -23,4 +32,8 @@ urlpatterns = [
     path("archives/<int:pk>/browse/<int:folder>", archives.browse, name="archive_folder"),
     path("archives/<int:pk>/download/<int:entry>", archives.download, name="archive_download"),
     path("archives/<int:pk>/restore", archives.restore, name="archive_restore"),
+    path("archives/<int:pk>/pin", retention.pin, name="archive_pin"),
+    path("archives/<int:pk>/comment", retention.comment, name="archive_comment"),
+    path("archives/<int:pk>/delete", retention.delete, name="archive_delete"),
+    path("archives/<int:pk>/trust", archives.trust, name="archive_trust"),
 ]

@@ -4,6 +4,7 @@ from django.db import transaction
 from django.db.models import ProtectedError, QuerySet
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -23,8 +24,12 @@ from accounts.access import Permission, signed_in
 from backups.catalog import ROOT, Catalog, Item, NotIndexed
 from backups.downloads import DownloadFailed, start_download
 from backups.filters import ArchiveFilter, BackupFilter
+from backups.forms import ImportForm
 from backups.models import Archive, Plan, Repository, Source, StoragePool
+from backups.retention import as_data, decide, foresee, objection, runs_of
 from backups.runners.create import RunBackup
+from backups.runners.delete import DeleteArchive
+from backups.runners.import_ import ImportRepository
 from backups.runners.index import IndexArchive
 from backups.runners.init import InitRepository
 from backups.runners.pool import CheckPool
@@ -34,16 +39,18 @@ from backups.serializers import (
     BackupSerializer,
     FileSerializer,
     FolderSerializer,
+    ImportRepositorySerializer,
     PlanSerializer,
     RepositorySerializer,
     RestoreSerializer,
+    RetentionSerializer,
     RunBackupSerializer,
     SourceSerializer,
     StoragePoolSerializer,
 )
 from jobs.models import Job
 from jobs.runner import Refused
-from jobs.starting import JOBS, ONE_JOB, queued, start
+from jobs.starting import JOBS, ONE_JOB, form_errors, queued, start
 from servers.models import Server
 
 READ = dict.fromkeys(("list", "retrieve"), Permission.BACKUP_VIEW)
@@ -109,7 +116,11 @@ class StoragePoolViewSet(AuditedViewSet):
 )
 class RepositoryViewSet(mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
     serializer_class = RepositorySerializer
-    permissions: ClassVar[dict[str, Permission | None]] = {**READ, "create": Permission.BACKUP_MANAGE}
+    permissions: ClassVar[dict[str, Permission | None]] = {
+        **READ,
+        "create": Permission.BACKUP_MANAGE,
+        "import_existing": Permission.BACKUP_MANAGE,
+    }
 
     def get_queryset(self) -> QuerySet[Repository]:
         return Repository.objects.for_user(self.request.user).select_related("pool").order_by("name", "id")
@@ -119,6 +130,17 @@ class RepositoryViewSet(mixins.CreateModelMixin, mixins.ListModelMixin, mixins.R
         made = serializer.save()
         audit.record("repository.added", request=self.request, target=made.name)
         InitRepository.enqueue(made, user=signed_in(self.request), trigger=Job.Trigger.API)
+
+    @extend_schema(summary="Import a repository", request=ImportRepositorySerializer, responses=ONE_JOB)
+    @action(detail=False, methods=["post"], url_path="import", url_name="import")
+    def import_existing(self, request: Request) -> Response:
+        """Get to know a repository that exists, with all of its archives; nothing in it is changed."""
+        asked = ImportRepositorySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        form = ImportForm(asked.validated_data)
+        if not form.is_valid():
+            raise ValidationError(form_errors(form))
+        return queued(ImportRepository.begin(**form.chosen, user=signed_in(request), trigger=Job.Trigger.API))
 
 
 @extend_schema_view(
@@ -158,7 +180,7 @@ class SourceViewSet(AuditedViewSet):
 )
 class PlanViewSet(AuditedViewSet):
     serializer_class = PlanSerializer
-    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE, "retention": Permission.BACKUP_VIEW}
     audited_as = "plan"
     held_by = gettext_lazy("%(name)s has archives. Delete those first.")
 
@@ -169,6 +191,17 @@ class PlanViewSet(AuditedViewSet):
         if Job.objects.filter(plan=instance).unfinished().exists():
             raise Refused(_("A job of this plan is still running or waiting. Cancel it first."))
         super().perform_destroy(instance)
+
+    @extend_schema(summary="Preview a plan's retention", responses=RetentionSerializer)
+    @action(detail=True)
+    def retention(self, request: Request, pk: Any = None) -> Response:
+        """What would go now and what stays, each with its reason, and what there would be in a year."""
+        plan = self.get_object()
+        now = timezone.now()
+        decision = decide(plan, now=now)
+        outlooks = foresee(plan, decision, runs_of(plan, now), now=now)
+        told = {**as_data(decision), "refused": objection(plan), "outlooks": outlooks}
+        return Response(RetentionSerializer(told).data)
 
 
 @extend_schema_view(
@@ -245,6 +278,7 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         "download": Permission.BACKUP_RESTORE,
         "restore": Permission.BACKUP_RESTORE,
         "index": Permission.BACKUP_VIEW,
+        "prune": Permission.BACKUP_DELETE,
     }
     query_parameters = ("path", "search", "entry")
 
@@ -316,6 +350,12 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     def index(self, request: Request, pk: Any = None) -> Response:
         """Read the archive's listing anew, so that it can be browsed."""
         return queued(start(IndexArchive, self.get_object(), request))
+
+    @extend_schema(summary="Delete an archive", responses=ONE_JOB)
+    @action(detail=True, methods=["delete"])
+    def prune(self, request: Request, pk: Any = None) -> Response:
+        """A job deletes it; 409 while it is pinned, in use, or the last good one of its plan."""
+        return queued(start(DeleteArchive, self.get_object(), request))
 
 
 def listing_of(archive: Archive) -> Catalog:

@@ -86,6 +86,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='repository',
+            name='encryption',
+            field=models.CharField(default='repokey-blake2', editable=False, max_length=30),
+        ),
+        migrations.AddField(
+            model_name='repository',
             name='frozen',
             field=models.TextField(blank=True, editable=False),
         ),

@@ -6,8 +6,9 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups import catalog
 from backups.catalog import ROOT, Catalog, NotIndexed
@@ -106,6 +107,22 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
         form = RestoreForm(initial={"directory": f"/var/tmp/restored-{archive.name}"[:200]})  # noqa: S108  # a suggestion
     context = {"archive": archive, "form": form, "chosen": chosen, **chosen_items(archive, chosen)}
     return render(request, "archives/restore.html", context, status=400 if form.errors else 200)
+
+
+@require_POST
+@require(Permission.BACKUP_MANAGE)
+def trust(request: HttpRequest, pk: int) -> HttpResponse:
+    """Somebody has looked at a suspicious archive: it is as it should be, and counts again."""
+    archive = visible(request, pk)
+    doubts = archive.suspicion
+    if doubts and Archive.objects.filter(pk=pk, suspicion=doubts).update(suspicion=""):
+        audit.record("archive.trusted", request=request, target=archive.name, detail={"suspicion": doubts})
+        if archive.job and archive.job.result:  # what the pages about the plan read
+            archive.job.result = {**archive.job.result, "suspicion": "", "trusted": doubts}
+            archive.job.save(update_fields=["result"])
+        if archive.plan:
+            archive.plan.note_last_good()
+    return redirect("archive", pk=pk)
 
 
 def visible(request: HttpRequest, pk: int) -> Archive:

@@ -5,16 +5,21 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from backups.forms import PoolForm, RepositoryForm
+from backups import reconcile
+from backups.forms import PoolForm, RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
+from backups.proposal import proposal_for
+from backups.runners.import_ import ImportRepository
 from backups.runners.init import InitRepository
 from backups.runners.pool import CheckPool
 from jobs.models import Job
 from jobs.runner import Refused
+
+MAKING = (InitRepository.type, ImportRepository.type)
 
 
 @require_GET
@@ -33,8 +38,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     repository = get_object_or_404(Repository.objects.for_user(request.user).select_related("pool", "server"), pk=pk)
     context = {
         "repository": repository,
+        "vanished": repository.archives.exclude(vanished_at=None).count() if repository.frozen else 0,
         "plans": repository.plans.select_related("server"),
-        "making": Job.objects.filter(repository=repository, type=InitRepository.type).order_by("-created_at").first(),
+        "making": repository.jobs.filter(type__in=MAKING).order_by("-created_at").first(),
+        "proposal": proposal_for(repository) if repository.state == Repository.State.READY else None,
         "page": Paginator(Archive.objects.filter(repository=repository).with_scope(), 25).get_page(
             request.GET.get("page")
         ),
@@ -53,6 +60,29 @@ def add(request: HttpRequest) -> HttpResponse:
             InitRepository.enqueue(repository, user=signed_in(request))
         return redirect("repository", pk=repository.pk)
     return render(request, "repositories/form.html", {"form": form}, status=400 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@require(Permission.BACKUP_MANAGE)
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
+    form = RepositoryCareForm(request.POST or None, instance=repository)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        audit.record("repository.changed", request=request, target=repository.name, detail=form.cleaned_data)
+        return redirect("repository", pk=pk)
+    context = {"form": form, "repository": repository}
+    return render(request, "repositories/care.html", context, status=400 if form.errors else 200)
+
+
+@require_POST
+@require(Permission.BACKUP_MANAGE)
+def accept(request: HttpRequest, pk: int) -> HttpResponse:
+    """Somebody has looked at what freezes the repository: go on without what is gone."""
+    repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
+    detail = {"why": repository.frozen, "struck_off": reconcile.accept(repository)}
+    audit.record("repository.accepted", request=request, target=repository.name, detail=detail)
+    return redirect("repository", pk=pk)
 
 
 # --- Storage pools ----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.access import ROLE_LABELS, Permission, can
+from backups import schedule
 from jobs.models import Job
 from jobs.runner import JobRunner
 
@@ -210,6 +211,11 @@ def job_title(job: Job) -> str:
 
 
 @register.filter
+def schedule_words(cron: str) -> str:
+    return schedule.words(cron)
+
+
+@register.filter
 def role_label(name: str) -> str:
     return str(ROLE_LABELS.get(name, name))
 
@@ -221,6 +227,8 @@ PHASES = {
     "finish": gettext_lazy("finish"),
     "init": gettext_lazy("make"),
     "key": gettext_lazy("put the key aside"),
+    "look": gettext_lazy("look"),
+    "archives": gettext_lazy("read the archives"),
 }
 
 

@@ -18,12 +18,6 @@ from tests.fakes import FakeMachine
 
 
 @pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's second thread writes nothing while it runs, so a test inside one transaction can run it."""
-    monkeypatch.setattr("jobs.log.FLUSH_SECONDS", 3600.0)
-
-
-@pytest.fixture
 def other_server(db: None) -> Server:
     return Server.objects.create(name="db-1", address="192.0.2.9", host_key=HOST_KEY, host_key_seen=HOST_KEY)
 

@@ -13,6 +13,7 @@ from backups.health import Health, State
 from backups.models import Plan, Repository
 from jobs.models import Job
 from servers.models import Server
+from tests.conftest import make_archive
 from tests.servers.conftest import OTHER_HOST_KEY
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +73,37 @@ def test_a_paused_plan_is_unknown_whatever_it_did_before(plan: Plan) -> None:
     Plan.objects.update(enabled=False)
     found = health.of_plan(plan_again(plan))
     assert (found.state, found.reason) == (State.UNKNOWN, "The plan is paused.")
+
+
+def test_a_plan_whose_run_was_due_is_at_risk_until_a_good_archive_comes(plan: Plan) -> None:
+    sentence = "No good backup since the run that was due 2\xa0hours ago."
+    due_at = timezone.now() - timedelta(hours=2, minutes=1)
+    Plan.objects.update(schedule="0 2 * * *", due_at=due_at)
+    assert health.of_plan(plan_again(plan)) == Health(State.AT_RISK, sentence, None, plan)
+    ended(plan)
+    assert health.of_plan(plan_again(plan)).state == State.PROTECTED
+    ended(plan, good=False, result={"suspicion": "Odd."})
+    assert health.of_plan(plan_again(plan)).reason == f"{sentence} Odd."
+    ended(plan, good=False, status="failed", error="No disk.")
+    assert health.of_plan(plan_again(plan)).reason == "No disk."
+
+
+def test_a_plan_that_nobody_starts_is_at_risk(plan: Plan) -> None:
+    ended(plan)
+    Plan.objects.update(
+        schedule="0 2 * * *", next_run_at=timezone.now() - timedelta(days=1, minutes=1),
+        last_good_at=timezone.now() - timedelta(days=2),
+    )  # fmt: skip
+    found = health.of_plan(plan_again(plan))
+    assert (found.state, found.reason) == (
+        State.AT_RISK, "No good backup since the run that was due 1\xa0day ago.",
+    )  # fmt: skip
+
+
+def test_a_plan_of_a_server_that_is_switched_off_is_unknown(plan: Plan) -> None:
+    Plan.objects.update(schedule="0 2 * * *", due_at=timezone.now() - timedelta(days=1))
+    Server.objects.update(enabled=False)
+    assert health.of_plan(plan_again(plan)).reason == "The server is switched off."
 
 
 # --- Of a server ------------------------------------------------------------------------------
@@ -163,3 +195,19 @@ def test_the_page_of_a_server_leads_to_what_helps(as_admin: Client, server: Serv
     Server.objects.update(host_key_seen=OTHER_HOST_KEY)
     html = as_admin.get(f"/servers/{server.pk}").getvalue().decode()
     assert "Look at the host key" in html
+
+
+def test_a_damaged_repository_puts_its_plans_at_risk_and_a_frozen_one_wants_attention(plan: Plan) -> None:
+    archive = make_archive(plan)
+    job = Job.objects.create(type="backup", status="completed", plan=plan, result={"archive": archive.pk})
+    Plan.objects.update(last_job=job, last_good_at=archive.taken_at)
+    Repository.objects.update(frozen="An archive is gone.")
+    plan = Plan.objects.with_scope().get()
+    assert (health.of_plan(plan).state, health.of_plan(plan).reason) == (
+        State.ATTENTION, "Its repository is frozen: An archive is gone.",
+    )  # fmt: skip
+    Repository.objects.update(damage="The check found damage: a byte.")
+    plan = Plan.objects.with_scope().get()
+    assert (health.of_plan(plan).state, health.of_plan(plan).reason) == (
+        State.AT_RISK, "The check found damage: a byte.",
+    )  # fmt: skip

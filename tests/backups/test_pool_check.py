@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_measuring_keeps_how_much_room_there_is(pool: StoragePool) -> None:
 @pytest.mark.django_db
 def test_measuring_a_pool_that_went_keeps_the_problem_and_the_last_numbers(pool: StoragePool) -> None:
     measure(pool)
-    Path(pool.path).rmdir()
+    shutil.rmtree(pool.path)
     problem = measure(pool)
     pool.refresh_from_db()
     assert pool.problem == problem == f"The folder {pool.path} does not exist on the worker's machine."

@@ -1,15 +1,21 @@
 """`make bench`: speed and memory, measured side by side in one run. A table for people, a JSON line for machines.
 
-    python -m tests.bench [relay] [latency] [memory] [--rounds N]
+    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [memory] [--rounds N]
 
 - relay: a backup of 1 GB in 5,000 files, first and unchanged second, by a worker through the relay, beside
   plain `borg create` over OpenSSH to the same disk; alternating, each round with caches of its own; the
   ratio of the medians. Ours is the whole job, from its start to its end in the row.
+- prune: the same files, 50 of them changed, right after retention deleted an archive, beside plain borg after a prune.
 - latency: from the POST to the first word that borg on the server says; warm worker.
+- queue: an empty job from `enqueue` to its end in the row, warm worker; then 200 jobs of a known length over 20
+  holds with 8 workers: all end, no hold is held twice, and how much of the time the workers were busy with jobs.
+- tick: one round of the periodic work where 1,000 of 10,000 plans are due, then 1,000 rounds where none is; on SQLite
+  and on MariaDB.
 - memory: the peak of a worker's process while it backs up 200,000 small files.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -25,10 +31,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-SETTINGS = "phpborg.settings"
+SETTINGS = "tests.bench.settings"
 FILES, FILE_BYTES = 5_000, 200_000
 SMALL_FILES = 200_000
 LATENCY_ROUNDS = 30
+EMPTY_JOBS = 100
+NAPS, HOLDS, WORKERS, NAP_SECONDS = 200, 20, 8, 2.0
 
 
 class Bench:
@@ -145,6 +153,12 @@ def ours(bench: Bench, source: Path, number: int) -> tuple[float, float]:
 
 
 def plain(bench: Bench, source: Path, number: int) -> tuple[float, float]:
+    repository, env = plain_repository(bench, f"repository-{number}")
+    return plain_create(repository, env, "first", source), plain_create(repository, env, "second", source)
+
+
+def plain_repository(bench: Bench, name: str) -> tuple[str, dict[str, str]]:
+    """A new repository over OpenSSH, and the environment that borg needs for it."""
     directory = bench.directory / "plain"
     directory.mkdir(exist_ok=True)
     key = directory / "key"
@@ -153,19 +167,20 @@ def plain(bench: Bench, source: Path, number: int) -> tuple[float, float]:
         with bench.sshd.authorized_keys.open("a") as file:
             file.write(key.with_suffix(".pub").read_text())
     user = os.environ.get("USER") or "root"
-    repository = f"ssh://{user}@127.0.0.1:{bench.sshd.port}{directory}/repository-{number}"
+    repository = f"ssh://{user}@127.0.0.1:{bench.sshd.port}{directory}/{name}"
     options = f"StrictHostKeyChecking=accept-new UserKnownHostsFile={directory}/known_hosts BatchMode=yes".split()
     rsh = shlex.join(["ssh", "-i", str(key), *(f"-o{option}" for option in options)])
     env = {**os.environ, "HOME": str(bench.home), "BORG_PASSPHRASE": "bench", "BORG_RSH": rsh}
     subprocess.run(["borg", "init", "-e", "repokey-blake2", repository], check=True, env=env, capture_output=True)
-    times = []
-    for name in ("first", "second"):
-        settle()
-        began = time.monotonic()
-        command = ["borg", "create", "--json", "--compression=lz4", f"{repository}::{name}", str(source)]
-        subprocess.run(command, check=True, env=env, capture_output=True)
-        times.append(time.monotonic() - began)
-    return times[0], times[1]
+    return repository, env
+
+
+def plain_create(repository: str, env: dict[str, str], name: str, source: Path) -> float:
+    settle()
+    began = time.monotonic()
+    command = ["borg", "create", "--json", "--compression=lz4", f"{repository}::{name}", str(source)]
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    return time.monotonic() - began
 
 
 def relay(bench: Bench, rounds: int) -> dict[str, Any]:
@@ -183,6 +198,64 @@ def relay(bench: Bench, rounds: int) -> dict[str, Any]:
         a, b = (statistics.median(times[position] for times in results[name]) for name in ("ours", "plain"))
         found[which] = {"ours_s": round(a, 2), "plain_s": round(b, 2), "ratio": round(a / b, 3)}
     return found
+
+
+# --- after a prune ----------------------------------------------------------------------------
+
+
+def prune(bench: Bench, rounds: int) -> dict[str, Any]:
+    """An incremental backup right after a prune: ours happens on our side, so the server's borg has to catch up."""
+    source = make_files(bench.directory / "pruned", FILES, FILE_BYTES)
+    ours_s: list[float] = []
+    plain_s: list[float] = []
+    for number in range(rounds):
+        for measure in (
+            (ours_after_prune, plain_after_prune) if number % 2 == 0 else (plain_after_prune, ours_after_prune)
+        ):
+            forget_caches(bench)
+            (ours_s if measure is ours_after_prune else plain_s).append(measure(bench, source, number))
+            shutil.rmtree(bench.directory / "pool" / f"prune-{number}", ignore_errors=True)
+            shutil.rmtree(bench.directory / "plain" / f"prune-{number}", ignore_errors=True)
+    a, b = statistics.median(ours_s), statistics.median(plain_s)
+    return {"rounds": rounds, "ours_s": round(a, 2), "plain_s": round(b, 2), "ratio": round(a / b, 3)}
+
+
+def change_some(source: Path) -> None:
+    for number in range(0, FILES, 100):
+        (source / str(number % 100) / str(number)).write_bytes(os.urandom(FILE_BYTES))
+
+
+def ours_after_prune(bench: Bench, source: Path, number: int) -> float:
+    from backups.models import Plan, RetentionPolicy
+    from backups.runners.create import RunBackup
+    from backups.runners.prune import PruneArchives
+
+    plan = bench.plan(f"prune-{number}", source)
+    for _ in range(2):
+        change_some(source)
+        bench.wait(RunBackup.enqueue(plan))
+        bench.idle()
+    policy, _ = RetentionPolicy.objects.get_or_create(
+        name="the last", keep_within="", keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0
+    )
+    Plan.objects.filter(pk=plan.pk).update(retention=policy)
+    bench.wait(PruneArchives.enqueue(Plan.objects.get(pk=plan.pk)))
+    Plan.objects.filter(pk=plan.pk).update(retention=None)
+    change_some(source)
+    settle()
+    job = bench.wait(RunBackup.enqueue(Plan.objects.get(pk=plan.pk)))
+    bench.idle()
+    return float((job.completed_at - job.created_at).total_seconds())
+
+
+def plain_after_prune(bench: Bench, source: Path, number: int) -> float:
+    repository, env = plain_repository(bench, f"prune-{number}")
+    for name in ("first", "second"):
+        change_some(source)
+        plain_create(repository, env, name, source)
+    subprocess.run(["borg", "prune", "--keep-last=1", repository], check=True, env=env, capture_output=True)
+    change_some(source)
+    return plain_create(repository, env, "third", source)
 
 
 # --- latency ----------------------------------------------------------------------------------
@@ -225,6 +298,77 @@ def signed_in_client(user_model: Any) -> Any:
     client = APIClient(HTTP_HOST="localhost")
     client.force_authenticate(user)
     return client
+
+
+# --- queue ------------------------------------------------------------------------------------
+
+
+def queue(bench: Bench, rounds: int) -> dict[str, Any]:
+    from phpborg.embedded import manage
+    from tests.bench.nap.runners.nap import Nap
+
+    del rounds
+    bench.wait(Nap.enqueue(bench.server, seconds=0))  # warm
+    empty = []
+    for _ in range(EMPTY_JOBS):
+        job = bench.wait(Nap.enqueue(bench.server, seconds=0))
+        empty.append((job.completed_at - job.created_at).total_seconds())
+    others = [manage("worker", "worker", log=bench.directory / "worker.log").start() for _ in range(WORKERS - 1)]
+    try:
+        wait_for_workers(WORKERS)
+        jobs = [Nap.enqueue(bench.server, seconds=NAP_SECONDS, hold=f"nap:{number % HOLDS}") for number in range(NAPS)]
+        done = [bench.wait(job) for job in jobs]
+    finally:
+        for worker in others:
+            worker.stop()
+    span = (max(job.completed_at for job in done) - min(job.started_at for job in done)).total_seconds()
+    return {
+        "empty_jobs": EMPTY_JOBS,
+        "enqueue_to_completed_s": quantiles(empty),
+        "jobs": len(done),
+        "held_twice": held_twice(done),
+        "seconds": round(span, 1),
+        "idle_ratio": round(1 - sum(job.seconds for job in done) / (WORKERS * span), 3),
+    }
+
+
+def wait_for_workers(count: int) -> None:
+    from jobs import queue
+    from phpborg.embedded import wait_until
+
+    wait_until(lambda: len(queue.live_workers()) == count, seconds=60, what="The workers")
+
+
+def held_twice(jobs: list[Any]) -> int:
+    """How many jobs began while another one with the same hold ran."""
+    ordered = sorted(jobs, key=lambda job: (job.payload["hold"], job.started_at))
+    return sum(
+        before.payload["hold"] == after.payload["hold"] and after.started_at < before.completed_at
+        for before, after in itertools.pairwise(ordered)
+    )
+
+
+# --- tick -------------------------------------------------------------------------------------
+
+
+def tick(bench: Bench, rounds: int) -> dict[str, Any]:
+    from tests.mariadb import mariadb
+
+    del rounds
+    found = {"sqlite": tick_on(bench, f"sqlite:///{bench.directory}/tick.sqlite3")}
+    with mariadb() as url:
+        subprocess.run(["mariadb", "-uroot", f"-S{url.partition('=')[2]}", "-e", "CREATE DATABASE phpborg"], check=True)
+        found["mariadb"] = tick_on(bench, url)
+    return found
+
+
+def tick_on(bench: Bench, database_url: str) -> dict[str, Any]:
+    """In a process of its own, and in a part of Redis where no worker listens."""
+    redis = f"unix://{os.environ['PHPBORG_DATA_DIR']}/redis.sock?db=1"
+    env = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": redis}
+    command = [sys.executable, "-m", "tests.bench.tick"]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE).stdout)
+    return found
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -288,12 +432,22 @@ def command_of(pid: int) -> bytes:
 
 # --- Telling ----------------------------------------------------------------------------------
 
-MEASURES = {"relay": relay, "latency": latency, "memory": memory}
+MEASURES = {"relay": relay, "prune": prune, "latency": latency, "queue": queue, "tick": tick, "memory": memory}
 Bound = tuple[str, tuple[str, ...], float, str]
 BOUNDS: list[Bound] = [
     ("relay, first backup", ("relay", "first", "ratio"), 1.15, "x plain borg"),
     ("relay, unchanged second", ("relay", "second", "ratio"), 1.15, "x plain borg"),
+    ("relay, incremental after a prune", ("prune", "ratio"), 1.5, "x plain borg"),
     ("POST to borg's first word, p95", ("latency", "borg_first_word_s", "p95"), 1.0, "s"),
+    ("empty job, enqueue to end, median", ("queue", "enqueue_to_completed_s", "median"), 0.15, "s"),
+    ("repositories held twice", ("queue", "held_twice"), 0, ""),
+    ("slots idle, 200 jobs, 8 workers", ("queue", "idle_ratio"), 0.1, "of the time"),
+    ("tick, 1,000 of 10,000 due, SQLite", ("tick", "sqlite", "busy_s"), 5, "s"),
+    ("tick, 1,000 of 10,000 due, MariaDB", ("tick", "mariadb", "busy_s"), 5, "s"),
+    ("idle tick, SQLite, median", ("tick", "sqlite", "idle_median_ms"), 50, "ms"),
+    ("idle tick, MariaDB, median", ("tick", "mariadb", "idle_median_ms"), 50, "ms"),
+    ("growth over 900 idle ticks, SQLite", ("tick", "sqlite", "growth_kb"), 1000, "kB"),
+    ("growth over 900 idle ticks, MariaDB", ("tick", "mariadb", "growth_kb"), 1000, "kB"),
     ("job's peak memory, 200,000 files", ("memory", "job_mb"), 150, "MB"),
     ("worker's own peak memory", ("memory", "worker_mb"), 150, "MB"),
 ]

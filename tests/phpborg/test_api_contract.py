@@ -34,6 +34,9 @@ ROUTES: dict[str, dict[str, str | Permission]] = {
     "api_me": {"get": SIGNED_IN},
     "api_schema": {"get": SIGNED_IN},
     "api_docs": {"get": SIGNED_IN},
+    "archive-prune": {"delete": Permission.BACKUP_DELETE},
+    "plan-retention": {"get": VIEW},
+    "repository-import": {"post": MANAGE},
     "server-list": {"get": SEE_SERVERS, "post": MANAGE_SERVERS},
     "server-detail": {
         "get": SEE_SERVERS, "put": MANAGE_SERVERS, "patch": MANAGE_SERVERS, "delete": MANAGE_SERVERS,
@@ -62,6 +65,7 @@ ROUTES: dict[str, dict[str, str | Permission]] = {
     "job-detail": {"get": VIEW, "delete": CREATE},
     "job-log": {"get": VIEW},
     "job-retry": {"post": CREATE},  # the same
+    "job-now": {"post": CREATE},  # the same
     "log-list": {"get": Permission.LOGS_VIEW},
 }  # fmt: skip
 

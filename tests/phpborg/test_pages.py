@@ -22,7 +22,9 @@ def paths(archive: Archive, job: Job) -> list[str]:
     return [
         "/", "/servers", f"/servers/{server.pk}",
         *(f"/servers/{server.pk}?tab={tab}" for tab in ("plans", "archives", "jobs", "access")),
-        "/plans", f"/plans/{plan.pk}", "/repositories", f"/repositories/{repository.pk}",
+        "/plans", f"/plans/{plan.pk}", f"/plans/{plan.pk}/retention", "/retention-policies",
+
+        "/repositories", f"/repositories/{repository.pk}",
         f"/pools/{repository.pool_id}", "/archives", f"/archives/{archive.pk}", "/jobs", f"/jobs/{job.pk}",
         f"/jobs/{job.pk}/live?after=0", "/jobs/strip", f"/jobs/{job.pk}/log", "/profile", "/profile/password",
     ]  # fmt: skip
@@ -34,8 +36,9 @@ def manager_paths(archive: Archive) -> list[str]:
     return [
         "/servers/add", f"/servers/{server.pk}/edit", f"/servers/{server.pk}/access",
         f"/servers/{server.pk}/access/steps", f"/servers/{server.pk}/delete", f"/servers/{server.pk}/plans/add",
-        f"/plans/{plan.pk}/edit", f"/plans/{plan.pk}/delete", "/repositories/add", "/pools/add",
+        f"/plans/{plan.pk}/edit", f"/plans/{plan.pk}/delete", "/repositories/add", "/repositories/import", "/pools/add",
         f"/pools/{archive.repository.pool_id}/edit", f"/archives/{archive.pk}/restore",
+        f"/archives/{archive.pk}/delete", "/retention-policies/add", f"/repositories/{archive.repository_id}/edit",
         f"/jobs/start/server_test/{server.pk}", "/admin/", "/admin/backups/repository/", "/admin/jobs/job/",
     ]  # fmt: skip
 
