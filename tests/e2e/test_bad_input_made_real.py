@@ -38,6 +38,12 @@ def plan(sshd: Sshd, pool_dir: Path, folder: Path) -> Plan:
     return protect(machine(sshd), pool_dir, str(folder))
 
 
+@pytest.fixture(autouse=True)
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may pass would be tried again; here it is the sentence that counts."""
+    monkeypatch.setattr(RunBackup, "max_attempts", 1)
+
+
 def failed(job: Job, cause: str) -> str:
     """The sentence of a job that failed for `cause`."""
     assert job.status == Job.Status.FAILED, (job.status, log_of(job))
