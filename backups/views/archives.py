@@ -68,7 +68,7 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
                 "next": page + 1 if page * ROWS < count else None,
             }
     except NotIndexed:
-        return render(request, "archives/unindexed.html", {"archive": archive, **listing_context(archive)}, status=409)
+        return render(request, "archives/unindexed.html", {"archive": archive, **listing_context(archive)})
     return render(request, "archives/browse.html", context)
 
 
