@@ -1,7 +1,7 @@
 import re
 from datetime import datetime, time
 from itertools import count, islice
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
@@ -29,12 +29,18 @@ from backups.proposal import Proposal
 from backups.schedule import EVERY_HOURS, LAST_DAY, InvalidSchedule, Plain, Repeat, Schedule
 from backups.sources.base import SourceKind
 from backups.sources.files import FilesForm
-from servers.models import Server, validate_name
+from servers.models import Server, validate_address, validate_name, validate_user_name
 
+ALREADY_THERE = _("A storage pool is there already.")
+LIES_THERE = _("Repositories lie there: their servers would take them for strangers elsewhere.")
 LONGEST_START = 54  # characters of a name that get a number; names have 60
 
 
 class PoolForm(forms.ModelForm[StoragePool]):
+    """A folder on a worker's machine."""
+
+    PLACE: ClassVar[tuple[str, ...]] = ("path",)  # what no pool with repositories may change
+
     class Meta:
         model = StoragePool
         fields = ["name", "path", "place"]
@@ -52,15 +58,47 @@ class PoolForm(forms.ModelForm[StoragePool]):
 
     def clean_path(self) -> str:
         path: str = self.cleaned_data["path"].rstrip("/") or "/"
-        moved = self.instance.pk and path != StoragePool.objects.get(pk=self.instance.pk).path
-        if moved and self.instance.repositories.exists():
-            raise ValidationError(_("Repositories lie there: their servers would take them for strangers elsewhere."))
         return path
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.instance.pk and self.instance.repositories.exists():
+            before = StoragePool.objects.get(pk=self.instance.pk)
+            for name in self.PLACE:
+                if name in self.cleaned_data and self.cleaned_data[name] != getattr(before, name):
+                    self.add_error(name, LIES_THERE)
+        here = StoragePool(pk=self.instance.pk, **{name: self.cleaned_data.get(name) for name in self.PLACE})
+        if not self.errors and here.same_place().exists():
+            self.add_error("path", ALREADY_THERE)
+        return cleaned
 
     def save(self, commit: bool = True) -> StoragePool:
         if self.instance.place not in settings.WORKER_PLACES:
             self.instance.place = settings.WORKER_PLACES[0]
         return super().save(commit)
+
+
+class AccountForm(PoolForm):
+    """A folder at an SSH account."""
+
+    PLACE = ("address", "port", "username", "path")
+
+    address = forms.CharField(
+        label=_("Address"), max_length=253, validators=[validate_address], help_text=_("A host name or an IP address.")
+    )
+    username = forms.CharField(label=_("SSH user"), max_length=64, validators=[validate_user_name])
+
+    class Meta(PoolForm.Meta):
+        fields = ["name", "address", "port", "username", "path", "borg_command", "keys_by_hand", "place"]
+        help_texts = {
+            "path": _("A folder there, as /srv/borg; from the account's own folder with a dot, as ./borg."),
+        }
+
+    def clean(self) -> dict[str, Any] | None:
+        if self.instance.pk and {"address", "port"} & set(self.changed_data):
+            # What was shown at the old address says nothing about the new one; what was confirmed still holds.
+            self.instance.host_key_seen = ""
+        return super().clean()
 
 
 class RepositoryForm(forms.ModelForm[Repository]):

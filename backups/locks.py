@@ -14,8 +14,21 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from servers.ssh import files
+from servers.ssh.command import Command
+from servers.ssh.remote import Remote
+from servers.ssh.transport import NoFiles, Tick, run
+
 LOCK_FILE = re.compile(r"(?P<host>.+)\.(?P<pid>\d{1,9})-[0-9a-f]+")
 OUR_HOST = re.compile(r"phpborg-(?P<machine>[0-9a-f]{12})@(?P<boot>[0-9a-f]{12})-(?P<namespace>\d+)")
+
+
+# The names of the machine, and what the process $1 of ours was started as there.
+ASK = """
+uname -n; hostname -f 2>/dev/null; echo --
+if kill -0 "$1" 2>/dev/null || [ -e "/proc/$1" ]; then ps -p "$1" -o args= 2>/dev/null || echo "borg, perhaps"
+else echo gone; fi
+"""
 
 
 class Verdict(StrEnum):
@@ -49,6 +62,36 @@ def holders(path: Path) -> list[Holder]:
         return []
     found = [LOCK_FILE.fullmatch(name) for name in names]
     return [_judge(name["host"], int(name["pid"])) for name in found if name]
+
+
+def holders_at(account: Remote, path: str, tick: Tick) -> list[Holder]:
+    """The same at an SSH account, whose machine is asked; nobody, where it cannot be looked. Raises ConnectionLost."""
+    try:
+        with files.session(account) as sftp:
+            names = files.names(sftp, f"{path}/lock.exclusive")
+    except NoFiles:
+        return []
+    found = [LOCK_FILE.fullmatch(name) for name in names]
+    return [_ask(account, name["host"], int(name["pid"]), tick) for name in found if name]
+
+
+def _ask(account: Remote, host: str, pid: int, tick: Tick) -> Holder:
+    """Borg names itself after its machine: "<full name>@<a number of the machine>"."""
+    done = run(account, Command(("sh", "-c", ASK, "phpborg", str(pid))), tick)
+    names, _, command = done.text.partition("\n--\n")
+    if done.code != 0 or not command:
+        return Holder(host, pid, Verdict.UNKNOWN, f"{account.name} cannot be asked whether it lives.")
+    if host.partition("@")[0] not in names.split():
+        return Holder(
+            host, pid, Verdict.UNKNOWN, f"That is another machine than {account.name}, so nobody can be asked."
+        )
+    if command == "gone":
+        return Holder(host, pid, Verdict.DEAD, f"{account.name} says that there is no such process any more.")
+    if "borg" not in command:
+        return Holder(
+            host, pid, Verdict.DEAD, f"On {account.name} that number is another program by now: {command[:80]}."
+        )
+    return Holder(host, pid, Verdict.ALIVE, f"On {account.name} it is alive: {command[:80]}.")
 
 
 def _judge(host: str, pid: int) -> Holder:

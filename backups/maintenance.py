@@ -1,11 +1,10 @@
 """What repositories and servers need from time to time, without anybody asking."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from backups.borg.commands import Depth
@@ -27,8 +26,12 @@ AGAIN_AFTER = timedelta(hours=12)  # when the newest one of the same kind did no
 def check_repositories() -> int:
     """Start the checks that are due; returns how many. One of all data is a check as well."""
     whole = Repository.objects.filter(state=Repository.State.READY, damage="")
-    started = _start(CheckRepository, _due(whole, "verified_at", "verify_days"), depth=Depth.DATA.value)
-    return started + _start(CheckRepository, _due(whole, "checked_at", "check_days"), depth=Depth.FULL.value)
+    # One that was stopped would begin anew at once, for ever, and keep the backups waiting.
+    stopped = Job.objects.filter(type=CheckRepository.type, result__stopped=True)
+    verify = _due(whole, "verified_at", "verify_days", but_not=stopped)
+    started = _start(CheckRepository, verify, depth=Depth.DATA.value)
+    check = _due(whole, "checked_at", "check_days", but_not=Job.objects.none())
+    return started + _start(CheckRepository, check, depth=Depth.FULL.value)
 
 
 @every(seconds=600)
@@ -56,11 +59,16 @@ def knock() -> int:
     return _start(KnockServer, Server.objects.filter(pk__in=waiting, enabled=True), patience=timedelta(minutes=4))
 
 
-def _due(repositories: QuerySet[Repository], done: str, days: str) -> QuerySet[Repository]:
-    """Those for which more than their own number of `days` have passed since `done`; 0 days: never."""
-    now, due = timezone.now(), Q(pk=None)
+def _due(repositories: QuerySet[Repository], done: str, days: str, *, but_not: QuerySet[Job]) -> QuerySet[Repository]:
+    """Those for which more than their own number of `days` have passed since `done`, and no job of `but_not` was there.
+
+    0 days: never.
+    """
+    now, due = timezone.now(), Q(pk__in=[])
     for number in repositories.exclude(**{days: 0}).values_list(days, flat=True).distinct().order_by(days):
-        due |= Q(**{days: number}) & _older(done, now - timedelta(days=number))
+        since = now - timedelta(days=number)
+        tried = but_not.filter(created_at__gt=since).exclude(repository=None).values("repository")
+        due |= Q(**{days: number}) & _older(done, since) & ~Q(pk__in=tried)
     return repositories.filter(due).order_by(done)
 
 
@@ -70,9 +78,11 @@ def _older(done: str, since: datetime) -> Q:
 
 
 def _start(
-    runner: type[JobRunner[Any]], subjects: Iterable[Model], *, patience: timedelta = AGAIN_AFTER, **parameters: Any
+    runner: type[JobRunner[Any]], subjects: QuerySet[Any], *, patience: timedelta = AGAIN_AFTER, **parameters: Any
 ) -> int:
     """Enqueue for up to AT_ONCE of `subjects` for which the same was not tried lately; returns how many."""
+    if not subjects:  # as nearly always
+        return 0
     started = 0
     tried = set(
         Job.objects.filter(type=runner.type, created_at__gt=timezone.now() - patience).values_list("subject", flat=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from typing import Any, Self
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -14,11 +15,14 @@ from django.utils.translation import gettext_lazy as _
 from accounts import encryption
 from accounts.access import Permission, can
 from accounts.models import User, validate_time_zone
-from servers.models import Server, validate_name
+from servers.models import Server, SshAccount, validate_address, validate_name, validate_user_name
+from servers.ssh.openssh import Identity
+from servers.ssh.remote import HostKey
+from servers.ssh.transport import HostKeyUnconfirmed
 
 # What borg's own location syntax and every shell take as it stands.
 validate_pool_path = RegexValidator(
-    r"\A(/[A-Za-z0-9._@+-]+)+/?\Z",
+    r"\A(\./?|\.?(/[A-Za-z0-9._@+-]+)+/?)\Z",
     _("Enter a path from the root, of letters, digits and . _ @ + - only, as /srv/borg."),
 )
 validate_compression = RegexValidator(
@@ -28,7 +32,7 @@ validate_compression = RegexValidator(
 
 
 def validate_no_dots(value: str) -> None:
-    if {".", ".."} & set(value.split("/")):
+    if {".", ".."} & set(value.removeprefix(".").split("/")):
         raise ValidationError(_("The path must not have a “.” or “..” in it."))
 
 
@@ -37,17 +41,30 @@ class VisibleQuerySet(models.QuerySet[Any]):
         return self if can(user, Permission.BACKUP_VIEW) else self.none()
 
 
-class StoragePool(models.Model):
-    """A folder on a worker's machine in which repositories are made."""
+class StoragePool(SshAccount):
+    """A folder in which repositories are made: on a worker's machine, or at an SSH account."""
 
     name = models.CharField(_("name"), max_length=60, unique=True, validators=[validate_name])
     path = models.CharField(
         _("path"),
         max_length=200,
-        unique=True,
         validators=[validate_pool_path, validate_no_dots],
         help_text=_("A folder that exists on the worker's machine and that phpBorg may write to."),
     )
+    # "" for a folder on the worker's machine, which then has none of the rest of an account.
+    address = models.CharField(_("address"), max_length=253, blank=True, default="", validators=[validate_address])
+    username = models.CharField(_("SSH user"), max_length=64, blank=True, default="", validators=[validate_user_name])
+    private_key_encrypted = models.TextField(blank=True, default="", editable=False)
+    public_key = models.TextField(blank=True, default="", editable=False)
+    borg_command = models.CharField(
+        _("borg there"), max_length=100, blank=True, default="",
+        validators=[RegexValidator(r"\A[A-Za-z0-9._/-]+\Z", _("Enter a name or a path, as borg-1.4."))],
+        help_text=_("What borg is called at the account, if not borg: some storage boxes have several."),
+    )  # fmt: skip
+    keys_by_hand = models.BooleanField(
+        _("keys are entered by hand"), default=False,
+        help_text=_("For an account whose keys are managed on its provider's pages: phpBorg shows what to enter."),
+    )  # fmt: skip
     place = models.CharField(
         _("place"),
         max_length=40,
@@ -69,26 +86,76 @@ class StoragePool(models.Model):
         ordering = ["name"]
         verbose_name = _("storage pool")
         verbose_name_plural = _("storage pools")
+        constraints = [models.UniqueConstraint(fields=["path", "address", "port", "username"], name="pool_by_place")]
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_remote:
+            self.make_key_pair()
+        super().save(*args, **kwargs)
 
     def get_absolute_url(self) -> str:
         return reverse("pool", args=[self.pk])
 
     def clean(self) -> None:
         self.path = self.path.rstrip("/")
+        if self.is_remote and not self.username:
+            raise ValidationError({"username": _("Enter the user of the account.")})
+        if not self.is_remote and self.path.startswith("."):
+            raise ValidationError({"path": validate_pool_path.message})
+
+    def same_place(self) -> models.QuerySet[StoragePool]:
+        """Others that are where this one is."""
+        place = {name: getattr(self, name) for name in ("path", "address", "port", "username")}
+        return StoragePool.objects.filter(**place).exclude(pk=self.pk)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is at an SSH account."""
+        return self.address != ""
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return f"{self.username}@{self.address}:{self.path}" if self.is_remote else self.path
+
+    def identity(self) -> Identity:
+        """Our own key for the account: for a worker's borg. Raises HostKeyUnconfirmed."""
+        if not self.host_key:
+            raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self} yet.")
+        return Identity(self.address, self.port, self.private_key(), HostKey.parse(self.host_key))
+
+    @property
+    def url(self) -> str:
+        """What borg's locations begin with; a path of its own user's folder begins with a dot."""
+        if not self.is_remote:
+            return self.path
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"ssh://{self.username}@{address}:{self.port}/{self.path.lstrip('/')}"
 
     @property
     def state_shown(self) -> str:
         if self.checked_at is None:
             return "unknown"
-        return "at-risk" if self.problem else "protected"
+        return "at-risk" if self.problem else "attention" if self.is_nearly_full else "protected"
 
     @property
     def state_label(self) -> str:
-        labels = {"unknown": _("not looked at"), "at-risk": _("cannot be used"), "protected": _("ready")}
+        labels = {
+            "unknown": _("not looked at"), "at-risk": _("cannot be used"), "attention": _("nearly full"),
+            "protected": _("ready"),
+        }  # fmt: skip
         return str(labels[self.state_shown])
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether somebody should make room, as long as backups still succeed."""
+        if not self.total_bytes or self.free_bytes is None:
+            return False
+        least: float = max(self.total_bytes * settings.POOL_LOW_PERCENT / 100, settings.POOL_LOW_GB * 1e9)
+        return self.free_bytes < least
 
     @property
     def used_share(self) -> float | None:
@@ -118,6 +185,10 @@ class Repository(models.Model):
     encryption = models.CharField(max_length=30, default="repokey-blake2", editable=False)  # borg's name of the mode
     passphrase_encrypted = models.TextField(blank=True, editable=False)
     key_encrypted = models.TextField(blank=True, editable=False)  # `borg key export`
+
+    # Of one at an SSH account: the key with which the server's own borg gets there, and may do nothing but add.
+    server_key = models.TextField(blank=True, editable=False)  # public; the private one never leaves the server
+    server_key_path = models.CharField(max_length=300, blank=True, editable=False)  # there
 
     # Why nothing may be written, deleted or compacted until a person has looked; "": nothing is wrong.
     damage = models.TextField(blank=True, editable=False)  # what `borg check` found
@@ -175,7 +246,13 @@ class Repository(models.Model):
 
     @property
     def path(self) -> str:
+        """On the machine where it lies."""
         return f"{self.pool.path}/{self.name}"
+
+    @property
+    def location(self) -> str:
+        """For borg: a path, or where it is over SSH."""
+        return f"{self.pool.url}/{self.name}"
 
     @property
     def hold(self) -> str:
@@ -392,3 +469,23 @@ class Archive(models.Model):
 def archive_prefix(plan: Plan) -> str:
     """With what the names of a plan's archives begin; only characters that borg and shells take."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{plan.server.name}-{plan.name}")
+
+
+class BackupHour(models.Model):
+    """How the backups that were asked for in one hour ended, all servers together: for rates over many days.
+
+    Kept by RunBackup.ended (backups/tally.py), so that nobody counts a million jobs.
+    """
+
+    began_at = models.DateTimeField(unique=True)
+    completed = models.PositiveIntegerField(default=0)
+    suspicious = models.PositiveIntegerField(default=0)  # of the completed
+    failed = models.PositiveIntegerField(default=0)
+    cancelled = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["began_at"]
+
+    def __str__(self) -> str:
+        return f"{self.began_at:%Y-%m-%d %H}:00"

@@ -1,6 +1,7 @@
 """What the scheduler does about backups."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import OperationalError, transaction
@@ -12,11 +13,11 @@ from backups.models import Plan
 from backups.runners.create import RunBackup
 from jobs.models import Job
 from jobs.periodic import every
-from jobs.runner import Refused
 
 logger = logging.getLogger(__name__)
 
 MOST_PER_ROUND = 1_000
+AT_ONCE = 100  # in one transaction, for which everybody else who writes may have to wait
 MISSED_AFTER = timedelta(minutes=5)  # later than that it is no longer the run that the schedule meant
 
 
@@ -37,19 +38,22 @@ def start_due_plans() -> int:
     now = timezone.now()
     due = Plan.objects.filter(enabled=True, server__enabled=True, next_run_at__lte=now)
     due = due.select_related("server", "repository__pool")
-    return sum(_start(plan, now) for plan in due.order_by("next_run_at")[:MOST_PER_ROUND])
+    plans = list(due.order_by("next_run_at", "pk")[:MOST_PER_ROUND])
+    return sum(_start(plans[first : first + AT_ONCE], now) for first in range(0, len(plans), AT_ONCE))
 
 
-def _start(plan: Plan, now: datetime) -> bool:
-    """One plan, whose trouble must not stop the others."""
+def _start(plans: Sequence[Plan], now: datetime) -> int:
+    """Some plans together; when one of them makes trouble each on its own, so that it does not stop the others."""
     try:
-        with transaction.atomic():  # a scheduler that dies in here has neither taken the run nor lost it
-            return _take(plan, now) and _enqueue(plan)
+        with transaction.atomic():  # a scheduler that dies in here has neither taken the runs nor lost them
+            return _enqueue([plan for plan in plans if _take(plan, now)])
     except OperationalError:
         raise  # the database is in trouble: the next round finds everything as it was
     except Exception:
-        logger.exception("The plan %s of %s was not started; it will be tried again.", plan, plan.server)
-        return False
+        if len(plans) > 1:
+            return sum(_start([plan], now) for plan in plans)
+        logger.exception("The plan %s of %s was not started; it will be tried again.", plans[0], plans[0].server)
+        return 0
 
 
 def _take(plan: Plan, now: datetime) -> bool:
@@ -74,13 +78,13 @@ def _as_read(plan: Plan) -> QuerySet[Plan]:
     )  # fmt: skip
 
 
-def _enqueue(plan: Plan) -> bool:
-    try:
-        RunBackup.enqueue(plan, trigger=Job.Trigger.SCHEDULE)
-    except Refused as refusal:
-        if refusal.job:  # one that runs or waits already is as good, if an archive comes of it
-            Plan.objects.filter(pk=plan.pk, due_at__gt=refusal.job.created_at).update(due_at=refusal.job.created_at)
+def _enqueue(plans: Sequence[Plan]) -> int:
+    answers = RunBackup.enqueue_all(plans, trigger=Job.Trigger.SCHEDULE)
+    for plan, answer in zip(plans, answers, strict=True):
+        if isinstance(answer, Job):
+            continue
+        if job := answer.job:  # one that runs or waits already is as good, if an archive comes of it
+            Plan.objects.filter(pk=plan.pk, due_at__gt=job.created_at).update(due_at=job.created_at)
         else:
-            logger.warning("The plan %s of %s was due, but: %s", plan, plan.server, refusal)
-        return False
-    return True
+            logger.warning("The plan %s of %s was due, but: %s", plan, plan.server, answer)
+    return sum(isinstance(answer, Job) for answer in answers)

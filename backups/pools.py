@@ -7,6 +7,7 @@ up when there is none.
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +15,15 @@ from pathlib import Path
 from django.utils import timezone
 
 from backups.models import StoragePool
+from jobs.errors import Failure
+from servers import facts
+from servers.facts import Space
+from servers.ssh import files
+from servers.ssh.command import NOT_EXECUTABLE, NOT_FOUND, Command
+from servers.ssh.remote import Remote, see_host_key
+from servers.ssh.transport import Tick, run
 
+PROBLEM_LIMIT = 300  # characters; as StoragePool.problem
 RESERVE_NAME = ".phpborg-reserve"
 RESERVE_BYTES = 16 * 1024 * 1024
 
@@ -31,18 +40,52 @@ def problem_of(path: str) -> str:
     return ""
 
 
-def measure(pool: StoragePool) -> str:
+def measure(pool: StoragePool, tick: Tick = lambda: None) -> str:
     """Store what the pool is like now; returns its problem."""
-    problem = problem_of(pool.path)
-    if not problem:
-        _keep_reserve(Path(pool.path))
-    usage = None if problem else shutil.disk_usage(pool.path)
+    problem, room = _look_at_account(pool, tick) if pool.is_remote else _look_here(pool.path)
     StoragePool.objects.filter(pk=pool.pk).update(
         checked_at=timezone.now(),
-        problem=problem,
-        **({"free_bytes": usage.free, "total_bytes": usage.total} if usage else {}),
+        problem=problem[:PROBLEM_LIMIT],
+        **({"free_bytes": room.free, "total_bytes": room.total} if room else {}),
     )
     return problem
+
+
+def _look_here(path: str) -> tuple[str, Space | None]:
+    if problem := problem_of(path):
+        return problem, None
+    _keep_reserve(Path(path))
+    usage = shutil.disk_usage(path)
+    return "", Space(path, usage.free, usage.total)
+
+
+def _look_at_account(pool: StoragePool, tick: Tick) -> tuple[str, Space | None]:
+    """Log in as our borg will. Where an account has no SFTP or no shell, that much cannot be told."""
+    try:
+        pool.remember_host_key(see_host_key(pool.address, pool.port))
+        if not pool.host_key:
+            return f"Nobody has confirmed the host key of {pool.address} yet.", None
+        if pool.host_key_changed:
+            return f"The host key of {pool.address} has changed. An administrator must look at it first.", None
+        with pool.connect() as account:
+            problem = "" if pool.keys_by_hand else _problem_at(account, pool.path)
+            room = None if problem else facts.space(account, pool.path, tick)
+            borg = run(account, Command((pool.borg_command or "borg", "--version")), tick)
+    except Failure as error:
+        return f"{error} {error.own_advice}".strip(), None
+    if not problem and borg.code in (NOT_EXECUTABLE, NOT_FOUND):
+        problem = f"{pool.borg_command or 'borg'} was not found at {pool.where}."
+    return problem, room
+
+
+def _problem_at(account: Remote, path: str) -> str:
+    with files.session(account) as sftp:
+        if not files.is_folder(sftp, path):
+            return f"The folder {path} does not exist at {account.login}."
+        probe = f"{path}/.phpborg-{secrets.token_hex(4)}"
+        sftp.mkdir(probe)
+        sftp.rmdir(probe)
+    return ""
 
 
 def give_up_reserve(path: str) -> bool:

@@ -1,14 +1,16 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from rest_framework import serializers
 
 from accounts.models import validate_time_zone
 from backups import schedule
 from backups.catalog import Item
+from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
 from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
 from backups.periodic import reschedule
 from backups.schedule import InvalidSchedule
@@ -18,10 +20,24 @@ from servers.models import Server
 
 
 class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
+    key_command = serializers.CharField(
+        read_only=True, help_text="Run it at the account: lets us in. For a pool at an SSH account, as what follows."
+    )
+    fingerprint = serializers.CharField(read_only=True, help_text='Of the confirmed host key; "" before that.')
+    fingerprint_seen = serializers.CharField(read_only=True, help_text="Of the host key that it showed last.")
+
     class Meta:
         model = StoragePool
-        fields = ["id", "name", "path", "place", "problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
-        read_only_fields = ["problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
+        fields = [
+            "id", "name", "path", "place", "address", "port", "username", "borg_command", "keys_by_hand", "public_key",
+            "key_command", "fingerprint", "fingerprint_seen", "problem", "free_bytes", "total_bytes", "checked_at",
+            "created_at",
+        ]  # fmt: skip
+        validators: ClassVar[list[Any]] = []  # that no other is there is said of the path
+        read_only_fields = ["public_key", "problem", "free_bytes", "total_bytes", "checked_at", "created_at"]
+        extra_kwargs = {
+            "address": {"help_text": 'Of the SSH account; "": a folder on the worker\'s machine.'},
+        }
 
     def to_internal_value(self, data: Any) -> Any:
         # Before the validators, which would take "/srv/borg/" for another folder than "/srv/borg".
@@ -32,14 +48,27 @@ class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if self.instance is None:
             attrs.setdefault("place", settings.WORKER_PLACES[0])
+        self._refuse_a_move(attrs)
+        names = ("path", "address", "port", "username")
+        pool = StoragePool(pk=self.instance.pk if self.instance else None)
+        for name in names:
+            setattr(pool, name, attrs.get(name, getattr(self.instance or pool, name)))
+        try:
+            pool.clean()
+        except DjangoValidationError as error:
+            raise serializers.ValidationError(error.message_dict) from error
+        if pool.same_place().exists():
+            raise serializers.ValidationError({"path": str(ALREADY_THERE)})
         return attrs
 
-    def validate_path(self, path: str) -> str:
-        if self.instance and path != self.instance.path and self.instance.repositories.exists():
-            raise serializers.ValidationError(
-                "Repositories lie there: their servers would take them for strangers elsewhere."
-            )
-        return path
+    def _refuse_a_move(self, attrs: dict[str, Any]) -> None:
+        if self.instance is None:
+            return
+        moved = {name for name in AccountForm.PLACE if attrs.get(name, now := getattr(self.instance, name)) != now}
+        if moved and self.instance.repositories.exists():
+            raise serializers.ValidationError(dict.fromkeys(moved, str(LIES_THERE)))
+        if moved & {"address", "port"}:
+            self.instance.host_key_seen = ""
 
     def validate_place(self, place: str) -> str:
         if place not in settings.WORKER_PLACES:
@@ -47,18 +76,25 @@ class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
         return place
 
 
+class AccountHostKeySerializer(serializers.Serializer[None]):
+    fingerprint = serializers.CharField(max_length=100, help_text="Exactly as `fingerprint_seen` shows it.")
+
+
 class RepositorySerializer(serializers.ModelSerializer[Repository]):
-    path = serializers.CharField(read_only=True, help_text="Its folder on the worker's machine.")
+    path = serializers.CharField(read_only=True, help_text="Its folder on the machine where it lies.")
+    location = serializers.CharField(read_only=True, help_text="As borg has it: a path, or ssh://...")
 
     class Meta:
         model = Repository
         fields = [
-            "id", "name", "pool", "server", "state", "borg_id", "path", "original_bytes", "compressed_bytes",
-            "deduplicated_bytes", "measured_at", "damage", "frozen", "check_days", "verify_days", "checked_at",
-            "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
+            "id", "name", "pool", "server", "state", "borg_id", "path", "location", "server_key",
+            "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage", "frozen",
+            "check_days", "verify_days", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at",
+            "created_at",
         ]  # fmt: skip
         read_only_fields = [
-            "state", "borg_id", "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage",
+            "state", "borg_id", "server_key",
+            "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage",
             "frozen", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
         ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, importing, plans, repositories, retention, servers
+from backups.views import archives, importing, plans, pools, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -23,9 +23,11 @@ urlpatterns = [
     path("repositories/<int:pk>/edit", repositories.edit, name="repository_edit"),
     path("repositories/<int:pk>/forget", importing.forget, name="repository_forget"),
     path("repositories/<int:pk>/accept", repositories.accept, name="repository_accept"),
-    path("pools/add", repositories.pool_add, name="pool_add"),
-    path("pools/<int:pk>", repositories.pool, name="pool"),
-    path("pools/<int:pk>/edit", repositories.pool_edit, name="pool_edit"),
+    path("pools/add", pools.add, name="pool_add"),
+    path("pools/add-account", pools.add_account, name="account_add"),
+    path("pools/<int:pk>/host-key", pools.confirm_host_key, name="pool_host_key"),
+    path("pools/<int:pk>", pools.detail, name="pool"),
+    path("pools/<int:pk>/edit", pools.edit, name="pool_edit"),
     path("archives", archives.index, name="archives"),
     path("archives/<int:pk>", archives.detail, name="archive"),
     path("archives/<int:pk>/browse", archives.browse, name="archive_browse"),

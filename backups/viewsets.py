@@ -32,9 +32,11 @@ from backups.runners.delete import DeleteArchive
 from backups.runners.import_ import ImportRepository
 from backups.runners.index import IndexArchive
 from backups.runners.init import InitRepository
+from backups.runners.keys import host_key_confirmed
 from backups.runners.pool import CheckPool
 from backups.runners.restore import RestoreFiles
 from backups.serializers import (
+    AccountHostKeySerializer,
     ArchiveSerializer,
     BackupSerializer,
     FileSerializer,
@@ -96,7 +98,7 @@ class AuditedViewSet(ModelViewSet[Any]):
 )
 class StoragePoolViewSet(AuditedViewSet):
     serializer_class = StoragePoolSerializer
-    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
+    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE, "host_key": Permission.BACKUP_MANAGE}
     audited_as = "pool"
     held_by = gettext_lazy("%(name)s has repositories. Delete those first.")
 
@@ -105,6 +107,20 @@ class StoragePoolViewSet(AuditedViewSet):
 
     def after_create(self, made: StoragePool) -> None:
         CheckPool.enqueue(made, user=signed_in(self.request), trigger=Job.Trigger.API)
+
+    @extend_schema(summary="Confirm the host key", request=AccountHostKeySerializer, responses=StoragePoolSerializer)
+    @action(detail=True, methods=["post"], url_path="host-key")
+    def host_key(self, request: Request, pk: Any = None) -> Response:
+        """Trust the key that the account's machine showed, named by its fingerprint."""
+        pool = self.get_object()
+        asked = AccountHostKeySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        detail = {"fingerprint": asked.validated_data["fingerprint"], "before": pool.fingerprint}
+        if not pool.confirm_host_key(detail["fingerprint"]):
+            raise ValidationError({"fingerprint": ["The account did not show a key with this fingerprint last."]})
+        audit.record("host_key.confirmed", request=request, target=pool.name, detail=detail)
+        host_key_confirmed(pool, user=signed_in(request), trigger=Job.Trigger.API)
+        return Response(self.get_serializer(self.get_object()).data)
 
 
 @extend_schema_view(

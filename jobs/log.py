@@ -51,6 +51,7 @@ class JobLog:
         self.idle_limit_seconds = idle_limit_seconds
         self.warnings = 0
         self._number = job.log_lines
+        self._journal_read = job.journal_read
         self._head_ends = job.log_lines + self.half if job.attempts > 1 else self.half
         self._head: deque[LogLine] = deque()
         self._tail: deque[LogLine] = deque(maxlen=self.half)
@@ -86,6 +87,20 @@ class JobLog:
                 level=level, message=storable(message),
             )  # fmt: skip
             (self._head if self._number <= self._head_ends else self._tail).append(line)
+
+    def has_read(self, position: int) -> bool:
+        """Whether an attempt before this one wrote what the journal has up to `position`."""
+        return position <= self.job.journal_read
+
+    def read_to(self, position: int) -> None:
+        """What the journal has up to `position` is written; after it the next attempt takes up."""
+        self._journal_read = max(position, self._journal_read)
+
+    def recall(self, level: Level) -> None:
+        """Count a line that an attempt before this one wrote."""
+        with self._lock:
+            self._last_sign_of_life = time.monotonic()
+            self.warnings += level == Level.WARNING
 
     def progress(self, **values: Any) -> None:
         """Replace what is known of the progress; only the newest reaches the database."""
@@ -123,7 +138,8 @@ class JobLog:
         with self._lock:
             lines = [*self._head, *self._tail]
             number, progress = self._number, self._progress if self._progress_changed else None
-        still_mine, cancel_asked_at = self._store(lines, number, progress)
+            journal_read = self._journal_read
+        still_mine, cancel_asked_at = self._store(lines, number, progress, journal_read)
         with self._lock:
             self._forget(lines)
             if self._progress is progress:
@@ -137,9 +153,9 @@ class JobLog:
             live.nudge(self.job, line=number)
 
     def _store(
-        self, lines: list[LogLine], number: int, progress: dict[str, Any] | None
+        self, lines: list[LogLine], number: int, progress: dict[str, Any] | None, journal_read: int
     ) -> tuple[bool, datetime | None]:
-        changes: dict[str, Any] = {"log_lines": number}
+        changes: dict[str, Any] = {"log_lines": number, "journal_read": journal_read}
         if progress is not None:
             changes["progress"] = storable_values(progress)
         with transaction.atomic():

@@ -99,6 +99,8 @@ class Job(models.Model):
     holds = models.CharField(max_length=60, null=True, unique=True)  # noqa: DJ001  # NULLs may repeat, "" may not
     waits_for = models.CharField(max_length=60, blank=True)  # the `holds` of the job that goes first
     log_lines = models.PositiveIntegerField(default=0)  # the number of the newest line
+    # Of a command that runs detached on a server: up to which byte of its journal the log has it, over all attempts.
+    journal_read = models.BigIntegerField(default=0)
 
     objects = JobQuerySet.as_manager()
 

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -54,6 +55,7 @@ class JobRunner(ABC, Generic[Subject]):
     form: ClassVar[FormClass] = forms.Form  # the parameters that a person or a program may give
     icon: ClassVar[str] = "player-play"
     priority: ClassVar[Job.Priority] = Job.Priority.NORMAL
+    several_at_once: ClassVar[bool] = False  # of one subject; otherwise a second one is refused
     max_attempts: ClassVar[int] = 1  # in all, when it fails with what may pass
     idle_limit_seconds: ClassVar[int] = 30 * 60
 
@@ -108,27 +110,55 @@ class JobRunner(ABC, Generic[Subject]):
         **parameters: Any,
     ) -> Job:
         """Write the job's row and ring for it when the transaction commits. Raises Refused."""
-        with transaction.atomic():
-            # The lock makes "is there one already?" and the insert one step.
-            locked = cls.model._default_manager.select_for_update().filter(pk=subject.pk)
-            if not locked.exists():
-                raise Refused(_("It was deleted in the meantime."))
-            cls.refuse(subject)
-            job = Job.objects.create(
-                type=cls.type, subject=subject_key(subject), user=user, trigger=trigger, payload=parameters,
-                priority=cls.priority, max_attempts=cls.max_attempts, **cls.scope(subject),
-            )  # fmt: skip
-            queue.ring(job)
-            transaction.on_commit(lambda: live.announce(job, job.status))
-        return job
+        [answer] = cls.enqueue_all([subject], user=user, trigger=trigger, **parameters)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
 
     @classmethod
-    def refuse_second(cls, subject: Subject) -> None:
-        """For `refuse`: one at a time, whether it waits or runs. Raises Refused."""
-        other = Job.objects.unfinished().filter(type=cls.type, subject=subject_key(subject)).first()
-        if other:
-            sentence = _("%(job)s is already %(status)s here.")
-            raise Refused(sentence % {"job": cls.label, "status": other.get_status_display()}, job=other)
+    def enqueue_all(
+        cls,
+        subjects: Sequence[Subject],
+        *,
+        user: User | None = None,
+        trigger: Job.Trigger = Job.Trigger.USER,
+        **parameters: Any,
+    ) -> list[Job | Refused]:
+        """The same for many different ones, in a few queries: of each its job, or why there is none."""
+        answers: list[Job | Refused] = []
+        with transaction.atomic():
+            # The locks make "is there one already?" and the insert one step.
+            rows = cls.model._default_manager.select_for_update().filter(pk__in=[subject.pk for subject in subjects])
+            locked = set(rows.order_by("pk").values_list("pk", flat=True))
+            others = {} if cls.several_at_once else cls._unfinished(subjects)
+            for subject in subjects:
+                try:
+                    if subject.pk not in locked:
+                        raise Refused(_("It was deleted in the meantime."))
+                    cls.refuse(subject)
+                    if other := others.get(subject_key(subject)):
+                        names = {"job": cls.label, "status": other.get_status_display()}
+                        raise Refused(_("%(job)s is already %(status)s here.") % names, job=other)
+                    answers.append(cls._job(subject, user=user, trigger=trigger, payload=parameters))
+                except Refused as refusal:
+                    answers.append(refusal)
+            jobs = Job.objects.bulk_create(answer for answer in answers if isinstance(answer, Job))
+            queue.ring(*jobs)
+            transaction.on_commit(lambda: _announce(jobs))
+        return answers
+
+    @classmethod
+    def _unfinished(cls, subjects: Sequence[Subject]) -> dict[str, Job]:
+        """What waits or runs already, by its subject."""
+        keys = [subject_key(subject) for subject in subjects]
+        return {job.subject: job for job in Job.objects.unfinished().filter(type=cls.type, subject__in=keys)}
+
+    @classmethod
+    def _job(cls, subject: Subject, **values: Any) -> Job:
+        return Job(
+            type=cls.type, subject=subject_key(subject), priority=cls.priority, max_attempts=cls.max_attempts,
+            **cls.scope(subject), **values,
+        )  # fmt: skip
 
     # --- Doing it ------------------------------------------------------------------------------
 
@@ -258,6 +288,11 @@ def try_now(job: Job) -> bool:
     queue.ring(job)
     live.announce(job, job.status)
     return True
+
+
+def _announce(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        live.announce(job, job.status)
 
 
 def subject_key(subject: models.Model) -> str:

@@ -25,11 +25,15 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
     )
     jobs = Job.objects.for_user(user).with_scope()
+    pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
+    needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]
     return {
         "servers": len(servers),
         "protected": sum(state.state == health.State.PROTECTED for state in states.values()),
         "needs": needs[:SHOWN],
         "needs_count": len(needs),
+        "needy_pools": needy_pools[:SHOWN],
+        "attention_count": len(needs) + len(needy_pools),
         "unknown": unknown[:SHOWN],
         "unknown_count": len(unknown),
         "running": jobs.running().order_by("started_at")[:SHOWN],
@@ -39,5 +43,5 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "newest": jobs.filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))[:8],
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
-        "pools": StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True))[:5],
+        "pools": pools[:5],
     }

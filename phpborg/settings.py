@@ -167,7 +167,6 @@ RQ_QUEUES = {
     for place in WORKER_PLACES
     for level in ("high", "normal", "low")
 }
-RQ = {"COMMIT_MODE": "on_db_commit"}
 RQ_SHOW_ADMIN_LINK = False  # its dashboard asks is_staff, and stops running jobs with SIGKILL
 
 _redis = redis.connection.parse_url(REDIS_URL)  # type: ignore[no-untyped-call]
@@ -190,6 +189,10 @@ LOG_KEEP_DAYS = env.int("LOG_KEEP_DAYS", default=90)
 BORG_PATH = env.str("BORG_PATH", default="borg")
 BORG_BASE_DIR = DATA_DIR / "borg"
 COMPACT_AFTER_DAYS = env.int("COMPACT_AFTER_DAYS", default=3)  # until then a deletion can still be undone
+# One of all data does not go on where it was stopped, so this must be longer than a whole one takes. 0: no maximum.
+CHECK_MAX_SECONDS = env.int("CHECK_MAX_SECONDS", default=24 * 3600)
+POOL_LOW_PERCENT = env.int("POOL_LOW_PERCENT", default=10)  # with less than either free, a storage pool is nearly full
+POOL_LOW_GB = env.int("POOL_LOW_GB", default=5)
 CATALOG_DIR = DATA_DIR / "catalog"
 
 # --- Who gets in ------------------------------------------------------------------------------

@@ -59,6 +59,76 @@ class Tag(models.Model):
         return self.name
 
 
+class SshAccount(models.Model):
+    """A login over SSH: with a key pair of its own, at a machine whose host key somebody has confirmed."""
+
+    address = models.CharField(_("address"), max_length=253, validators=[validate_address])
+    port = models.PositiveIntegerField(
+        _("SSH port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
+    )
+    username = models.CharField(_("SSH user"), max_length=64, default="root", validators=[validate_user_name])
+    private_key_encrypted = models.TextField(editable=False)
+    public_key = models.TextField(editable=False)
+    # "type base64", as in known_hosts. `host_key` is what somebody confirmed, "" before that;
+    # `host_key_seen` is what the machine showed last.
+    host_key = models.TextField(blank=True, editable=False)
+    host_key_seen = models.TextField(blank=True, editable=False)
+
+    needs_sudo: bool = False
+
+    class Meta:
+        abstract = True
+
+    def make_key_pair(self) -> None:
+        """Make one, unless there is one already."""
+        if not self.public_key:
+            private, self.public_key = new_key_pair(f"phpborg@{self}")
+            self.private_key_encrypted = encryption.encrypt(private)
+
+    @property
+    def fingerprint(self) -> str:
+        return HostKey.parse(self.host_key).fingerprint if self.host_key else ""
+
+    @property
+    def fingerprint_seen(self) -> str:
+        return HostKey.parse(self.host_key_seen).fingerprint if self.host_key_seen else ""
+
+    @property
+    def host_key_changed(self) -> bool:
+        return bool(self.host_key and self.host_key_seen and self.host_key != self.host_key_seen)
+
+    def private_key(self) -> str:
+        """Decrypt it: for a worker on its way there."""
+        return encryption.decrypt(self.private_key_encrypted)
+
+    def connect(self) -> Remote:
+        """Open an SSH session; a worker's business. Raises Failure."""
+        if not self.host_key:
+            raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self} yet.")
+        login = Login(self.address, self.port, self.username, self.private_key(), sudo=self.needs_sudo)
+        return Remote(login, HostKey.parse(self.host_key), name=str(self))
+
+    def remember_host_key(self, seen: HostKey) -> None:
+        type(self)._default_manager.filter(pk=self.pk).update(host_key_seen=str(seen))
+        self.host_key_seen = str(seen)
+
+    def confirm_host_key(self, fingerprint: str) -> bool:
+        """Pin the key that the machine showed, if it is the one that the person looked at."""
+        if not self.host_key_seen or fingerprint != self.fingerprint_seen:
+            return False
+        shown = type(self)._default_manager.filter(pk=self.pk, host_key_seen=self.host_key_seen)
+        return bool(shown.update(host_key=self.host_key_seen))
+
+    @property
+    def key_command(self) -> str:
+        """Run there as the SSH user: lets us in."""
+        options = "restrict"
+        line = shlex.quote(f"{options} {self.public_key}")
+        # A line of its own, also after a last line that does not end.
+        add = f"printf '\\n%s\\n' {line} >> ~/.ssh/authorized_keys"
+        return f"mkdir -p -m 700 ~/.ssh && {add} && chmod 600 ~/.ssh/authorized_keys"
+
+
 class ServerQuerySet(models.QuerySet["Server"]):
     def for_user(self, user: User | AnonymousUser) -> Self:
         return self if can(user, Permission.SERVER_VIEW) else self.none()
@@ -67,15 +137,10 @@ class ServerQuerySet(models.QuerySet["Server"]):
         return self.filter(enabled=True).exclude(host_key="")
 
 
-class Server(models.Model):
+class Server(SshAccount):
     """A machine that we reach over SSH."""
 
     name = models.CharField(_("name"), max_length=60, unique=True, validators=[validate_name])
-    address = models.CharField(_("address"), max_length=253, validators=[validate_address])
-    port = models.PositiveIntegerField(
-        _("SSH port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
-    )
-    username = models.CharField(_("SSH user"), max_length=64, default="root", validators=[validate_user_name])
     use_sudo = models.BooleanField(
         _("run borg with sudo"),
         default=True,
@@ -85,13 +150,6 @@ class Server(models.Model):
     tags: models.ManyToManyField[Tag, Any] = models.ManyToManyField(
         Tag, verbose_name=_("tags"), blank=True, related_name="servers"
     )
-
-    private_key_encrypted = models.TextField(editable=False)
-    public_key = models.TextField(editable=False)
-    # "type base64", as in known_hosts. `host_key` is what somebody confirmed, "" before that;
-    # `host_key_seen` is what the server showed last.
-    host_key = models.TextField(blank=True, editable=False)
-    host_key_seen = models.TextField(blank=True, editable=False)
 
     # What the last test found.
     system = models.CharField(max_length=120, blank=True, editable=False)
@@ -114,63 +172,20 @@ class Server(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self.public_key:
-            private, self.public_key = new_key_pair(f"phpborg@{self.name}")
-            self.private_key_encrypted = encryption.encrypt(private)
+        self.make_key_pair()
         super().save(*args, **kwargs)
 
     def get_absolute_url(self) -> str:
         return reverse("server", args=[self.pk])
 
-    # --- Getting in ----------------------------------------------------------------------------
-
     @property
-    def needs_sudo(self) -> bool:
+    def needs_sudo(self) -> bool:  # type: ignore[override]  # what is told once for others
         return self.use_sudo and self.username != "root"
 
-    @property
-    def fingerprint(self) -> str:
-        return HostKey.parse(self.host_key).fingerprint if self.host_key else ""
-
-    @property
-    def fingerprint_seen(self) -> str:
-        return HostKey.parse(self.host_key_seen).fingerprint if self.host_key_seen else ""
-
-    @property
-    def host_key_changed(self) -> bool:
-        return bool(self.host_key and self.host_key_seen and self.host_key != self.host_key_seen)
-
     def connect(self) -> Remote:
-        """Open an SSH session; a worker's business. Raises Failure."""
-        if not self.host_key:
-            raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self.name} yet.")
-        private_key = encryption.decrypt(self.private_key_encrypted)
-        login = Login(self.address, self.port, self.username, private_key, sudo=self.needs_sudo)
-        remote = Remote(login, HostKey.parse(self.host_key), name=self.name)
+        remote = super().connect()
         Server.objects.filter(pk=self.pk).update(seen_at=timezone.now())
         return remote
-
-    def remember_host_key(self, seen: HostKey) -> None:
-        Server.objects.filter(pk=self.pk).update(host_key_seen=str(seen))
-        self.host_key_seen = str(seen)
-
-    def confirm_host_key(self, fingerprint: str) -> bool:
-        """Pin the key that the server showed, if it is the one that the person looked at."""
-        if not self.host_key_seen or fingerprint != self.fingerprint_seen:
-            return False
-        shown = Server.objects.filter(pk=self.pk, host_key_seen=self.host_key_seen)
-        return bool(shown.update(host_key=self.host_key_seen))
-
-    # --- What its administrator has to type -------------------------------------------------------
-
-    @property
-    def key_command(self) -> str:
-        """Run on the server as the SSH user: lets us in."""
-        options = "restrict"
-        line = shlex.quote(f"{options} {self.public_key}")
-        # A line of its own, also after a last line that does not end.
-        add = f"printf '\\n%s\\n' {line} >> ~/.ssh/authorized_keys"
-        return f"mkdir -p -m 700 ~/.ssh && {add} && chmod 600 ~/.ssh/authorized_keys"
 
     @property
     def sudoers_line(self) -> str:

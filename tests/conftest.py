@@ -208,10 +208,11 @@ def kept(small_repository: SmallRepository, plan: Plan) -> SmallRepository:
     """A copy of that where the plan's repository is, all of its archives on record."""
     repository = plan.repository
     copy = small_repository.copy(Path(repository.path))
+    borg_id, archives = small_repository.as_made
     Repository.objects.filter(pk=repository.pk).update(
-        borg_id=copy.id, passphrase_encrypted=encryption.encrypt(SMALL_PASSPHRASE)
+        borg_id=borg_id, passphrase_encrypted=encryption.encrypt(SMALL_PASSPHRASE)
     )
-    for files, (name, item) in enumerate(copy.archives().items(), 1):
+    for files, (name, item) in enumerate(archives.items(), 1):
         start = datetime.fromisoformat(item["start"]).replace(tzinfo=UTC)
         make_archive(plan, name=name, borg_id=item["id"], start=start, files=files, original_bytes=files * 200_000)
     repository.refresh_from_db()

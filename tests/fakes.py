@@ -27,6 +27,8 @@ HANGS_SECONDS = 30
 
 
 class FakeProcess:
+    position: int | None = None
+
     def __init__(self, answer: Answer, tick: Tick) -> None:
         self._answer = answer
         self._tick = tick

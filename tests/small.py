@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,15 @@ class SmallRepository:
         done = subprocess.run(["borg", *argv], env=env, check=True, capture_output=True, text=True, timeout=120)
         return done.stdout
 
+    @cached_property
+    def as_made(self) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Its id and its archives, asked once: copies have the same."""
+        listed = json.loads(self.borg("list", "--json", "::"))
+        return str(listed["repository"]["id"]), {item["name"]: item for item in listed["archives"]}
+
     @property
     def id(self) -> str:
-        return str(json.loads(self.borg("info", "--json", "::"))["repository"]["id"])
+        return self.as_made[0]
 
     def archives(self) -> dict[str, dict[str, Any]]:
         """What borg lists, by name."""

@@ -1,7 +1,7 @@
 """Borg's command lines, as data."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from servers.ssh.command import Command
@@ -24,6 +24,7 @@ class Access:
     passphrase: str = field(default="", repr=False)
     borg: str = "borg"
     rsh: str = ""  # BORG_RSH, when the location is an ssh:// URL
+    remote_borg: str = ""  # what borg is called there; "": borg
     key_file: str = ""  # BORG_KEY_FILE, of a repository that does not hold its own key; borg ignores it for others
     introduce: bool = False  # borg here may meet the repository for the first time, or at a new place
     host_id: str = ""  # by which borg knows the locks of its own machine; "": its default
@@ -56,6 +57,8 @@ class Access:
         }
         if self.rsh:
             settings["BORG_RSH"] = self.rsh
+        if self.remote_borg:
+            settings["BORG_REMOTE_PATH"] = self.remote_borg
         if self.key_file:
             settings["BORG_KEY_FILE"] = self.key_file
         if self.base_dir:
@@ -192,10 +195,15 @@ def break_lock(access: Access) -> Command:
     return access.command("break-lock", "--log-json", access.location)
 
 
+def serve_only(borg: str, path: str) -> Command:
+    """What a server's key may do at an SSH account: reach one repository, and only add to it."""
+    return Command((borg, "serve", "--append-only", f"--restrict-to-repository={path}", "--umask=077"))
+
+
 def serve(borg: str, path: str, *, base_dir: str, host_id: str = "") -> Command:
-    """Our end of a relay: one repository, to which things can only be added."""
-    return Command(
-        (borg, "serve", "--append-only", f"--restrict-to-repository={path}", "--umask=077"),
+    """Our end of a relay: the same."""
+    return replace(
+        serve_only(borg, path),
         env={
             "BORG_BASE_DIR": base_dir,
             "LANG": "C.UTF-8",

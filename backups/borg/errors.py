@@ -59,6 +59,19 @@ class BorgConnectionLost(BorgFailed):
     advice: ClassVar = "If it happens again, look at the network between the server and us."
 
 
+class AccountRefused(BorgFailed):
+    cause: ClassVar = Cause.AUTHENTICATION
+    advice: ClassVar = "Look at the storage pool's page and at the repository's: the account must know the key."
+
+
+class AccountUnknown(BorgFailed):
+    cause: ClassVar = Cause.AUTHENTICATION
+    advice: ClassVar = (
+        "Somebody may stand between. If the account's machine was made anew, an administrator can confirm its new "
+        "host key on the storage pool's page."
+    )
+
+
 class ArchiveMissing(BorgFailed):
     cause: ClassVar = Cause.BORG
     advice: ClassVar = "Somebody may have deleted it from the repository."
@@ -123,6 +136,13 @@ _BY_CODE = {
 }  # fmt: skip
 
 
+# What ssh says before borg knows only that the connection has gone.
+_BY_SSH: dict[str, tuple[type[BorgFailed], str]] = {
+    "Permission denied (": (AccountRefused, "The SSH account of the repository refuses the key."),
+    "Host key verification failed": (AccountUnknown, "The host key of the repository's SSH account has changed."),
+}
+
+
 def failure_of(command: str, code: int | None, messages: Sequence[Message]) -> BorgFailed:
     """What to tell of a `borg <command>` that ended with `code`; None: killed."""
     errors = [message for message in messages if message.level >= ERROR]
@@ -132,11 +152,18 @@ def failure_of(command: str, code: int | None, messages: Sequence[Message]) -> B
     msgid = known[0] if known else _BY_CODE.get(code or 0, "")
     if msgid in _BY_MSGID:
         kind, sentence = _BY_MSGID[msgid]
+        if kind is BorgConnectionLost:
+            kind, sentence = _said_by_ssh(messages) or (kind, sentence)
         return kind(sentence)
     if code is None or code > 128:
         return BorgKilled(f"borg {command} was killed.")
     said = _said(errors)
     return BorgFailed(f"borg {command} failed with exit code {code}{f': {said}' if said else '.'}")
+
+
+def _said_by_ssh(messages: Sequence[Message]) -> tuple[type[BorgFailed], str] | None:
+    said = [text for message in messages for text in _BY_SSH if text in message.text]
+    return _BY_SSH[said[0]] if said else None
 
 
 def _said(errors: Sequence[Message]) -> str:

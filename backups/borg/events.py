@@ -1,6 +1,7 @@
 """One line of borg's standard error, as a value."""
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -74,11 +75,14 @@ def unescaped(line: str) -> list[str]:
     return ESCAPE.sub(lambda found: ESCAPES[found[1]], line).split("\n")[:-1]
 
 
+FROM_SSH = "Remote: "  # what borg's ssh says, and why it ends if it does
+
+
 def parse_line(line: str) -> Event:
     """Read one line; None when it says nothing new. Never raises, whatever the line holds."""
     data = _json_in(line)
     if data is None:
-        return Raw(line) if line.strip() else None
+        return _plain(line)
     match data.get("type"):
         case "archive_progress":
             return _progress(data)
@@ -94,6 +98,12 @@ def parse_line(line: str) -> Event:
         case str(kind) if kind.startswith("question"):
             return _question(kind, _text(data, "message"))
     return Raw(line)
+
+
+def _plain(line: str) -> Event:
+    if line.startswith(FROM_SSH):
+        return Message(logging.INFO, line)
+    return Raw(line) if line.strip() else None
 
 
 def _json_in(line: str) -> dict[str, Any] | None:

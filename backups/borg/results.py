@@ -208,10 +208,10 @@ def _entry(fields: list[str]) -> Entry:
 
 
 def _object_with(key: str, stdout: bytes) -> dict[str, Any]:
-    """The JSON object that has `key`; a chatty shell may have printed lines before it."""
+    """The JSON object that has `key`; a chatty shell may have printed before it, and not ended its last line."""
     text = stdout.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder()
-    for found in islice(re.finditer(r"^\{", text, re.MULTILINE), MOST_BEGINNINGS):
+    for found in islice(re.finditer(r"^\{|\{$", text, re.MULTILINE), MOST_BEGINNINGS):
         try:
             data, _ = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):

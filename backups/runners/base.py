@@ -1,7 +1,7 @@
 """What the runners share: following a borg, and getting at a repository."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,15 +19,18 @@ from backups.borg import commands
 from backups.borg.commands import Access
 from backups.borg.errors import WARNING_CODES, failure_of
 from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line, unescaped
-from backups.keyfile import KeyFile
-from backups.models import Archive, Repository
+from backups.models import Archive, Repository, StoragePool
+from jobs.errors import Cause, Failure
 from jobs.log import JobLog, Level
 from jobs.models import Job
 from jobs.runner import JobRunner, Refused
 from servers.models import Server
-from servers.ssh.command import Command
+from servers.ssh.command import NOT_EXECUTABLE, NOT_FOUND, Command
 from servers.ssh.local import Local
+from servers.ssh.memory import MemoryFile
+from servers.ssh.openssh import Identity, rsh
 from servers.ssh.relay import Relay
+from servers.ssh.remote import Remote
 from servers.ssh.transport import NoProgram, NoSudo, Process, TooMuchOutput, Transport
 
 Subject = TypeVar("Subject", bound=models.Model)
@@ -40,7 +43,6 @@ FILE_WARNING = re.compile(
     r"(?P<path>/.*?): (?:\w+: )?(?P<why>\[Errno (?P<errno>\d+)\] .*|file changed while .*)", re.DOTALL
 )
 NO_SUCH_FILE = 2
-NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's exit codes
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ class Ran:
 
 
 class Follower:
-    """Reads a borg to its end: its words into the job's log, its progress into the job's row."""
+    """Reads a borg to its end: its words into the job's log, its progress into the job's row.
+
+    What an attempt before this one wrote of a borg that runs detached is only remembered.
+    """
 
     def __init__(
         self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR, sources: Iterable[str] = ()
@@ -84,6 +89,7 @@ class Follower:
         self._total = total  # bytes that `create` will read, about; None: nobody knows
         self._rate = Rate()
         self._heard = False
+        self._known = False
         self.ran = Ran(None)
 
     def stdout_of(self, process: Process) -> Iterator[bytes]:
@@ -92,8 +98,11 @@ class Follower:
             if isinstance(output, bytes):
                 yield output
             else:
+                self._known = process.position is not None and self._log.has_read(process.position)
                 for line in unescaped(output):
                     self._hear(parse_line(line))
+                if process.position is not None:
+                    self._log.read_to(process.position)
         self.ran.code = process.exit_code()
 
     def _hear(self, event: Event) -> None:
@@ -101,19 +110,22 @@ class Follower:
             self._heard = True
             self._log.progress(first_word=timezone.now().isoformat())
         match event:
+            case Message():
+                self._message(event)
+            case Raw():
+                self.ran.noise = event.text
+                if not self._known:
+                    self._log.debug(event.text)
+            case _ if self._known:
+                pass
             case Progress():
                 self._progress(event)
             case Percent():
                 self._percent(event)
             case Step():
                 self._log.progress(step=event.text)
-            case Message():
-                self._message(event)
             case Question():
                 self._log.warning(f"borg asked, and got no answer: {event.text}")
-            case Raw():
-                self.ran.noise = event.text
-                self._log.debug(event.text)
 
     def _progress(self, seen: Progress) -> None:
         if self._total and seen.original > self._total:
@@ -137,7 +149,11 @@ class Follower:
             self._log.progress(percent=percent, exact=True)
 
     def _message(self, message: Message) -> None:
-        self._log.write(min(_level(message.level), self._worst), message.text)
+        level = min(_level(message.level), self._worst)
+        if self._known:
+            self._log.recall(level)
+        else:
+            self._log.write(level, message.text)
         if len(self.ran.messages) < MESSAGES_KEPT or message.level >= Level.ERROR:
             self.ran.messages = [*self.ran.messages[-MESSAGES_KEPT:], message]
         if message.level == Level.WARNING and (found := FILE_WARNING.fullmatch(message.text)):
@@ -168,22 +184,34 @@ class BorgRunner(JobRunner[Subject]):
     idle_limit_seconds: ClassVar[int] = 60 * 60
 
     def here(self, repository: Repository) -> Access:
-        """The repository as our own borg sees it, where it lives."""
+        """The repository as our own borg sees it, which may do everything: where it lies, or over SSH."""
+        pool = repository.pool
         return Access(
-            repository.path, repository.passphrase(), borg=settings.BORG_PATH, base_dir=str(settings.BORG_BASE_DIR),
-            host_id=locks.host_id(), key_file=self._key_of(repository),
+            repository.location, repository.passphrase(), borg=settings.BORG_PATH,
+            base_dir=str(settings.BORG_BASE_DIR), host_id=locks.host_id(), key_file=self._key_of(repository),
+            rsh=self._identity_of(pool).rsh if pool.is_remote else "", remote_borg=pool.borg_command,
         )  # fmt: skip
+
+    def _identity_of(self, pool: StoragePool) -> Identity:
+        """Our key for the pool's account; in memory, as long as this runner is."""
+        if pool.pk not in self._identities:
+            self._identities[pool.pk] = pool.identity()
+        return self._identities[pool.pk]
+
+    @cached_property
+    def _identities(self) -> dict[int, Identity]:
+        return {}
 
     def _key_of(self, repository: Repository) -> str:
         """The path of its key, for a repository that does not hold it; it is in memory, as long as this runner is."""
         if not repository.encryption.startswith("keyfile"):
             return ""
         if repository.pk not in self._keys:
-            self._keys[repository.pk] = KeyFile(encryption.decrypt(repository.key_encrypted))
+            self._keys[repository.pk] = MemoryFile(encryption.decrypt(repository.key_encrypted))
         return self._keys[repository.pk].path
 
     @cached_property
-    def _keys(self) -> dict[int, KeyFile]:
+    def _keys(self) -> dict[int, MemoryFile]:
         return {}
 
     def make_way(self, repository: Repository) -> None:
@@ -192,37 +220,58 @@ class BorgRunner(JobRunner[Subject]):
         A lock is broken when its holder is proven dead, and told of otherwise. The caller holds the
         repository in the database, so no other job of ours is at work in it.
         """
-        if pools.give_up_reserve(repository.pool.path):
+        if not repository.pool.is_remote and pools.give_up_reserve(repository.pool.path):
             self.log.warning("The storage pool's disk is full: the reserve was given up, so that borg can tidy up.")
-        for holder in locks.holders(Path(repository.path)):
+        for holder in self.holders(repository):
             self.log.warning(f"The repository is locked by process {holder.pid} of {holder.host}. {holder.proof}")
             if holder.verdict == locks.Verdict.DEAD:
                 self.ask(commands.break_lock(self.here(repository)), "break-lock")
                 self.log.warning("The lock was broken.")
                 return
 
+    def holders(self, repository: Repository) -> list[locks.Holder]:
+        """Who has locked the repository, and whether that borg lives."""
+        if not repository.pool.is_remote:
+            return locks.holders(Path(repository.path))
+        with repository.pool.connect() as account:
+            return locks.holders_at(account, repository.path, self.log.checkpoint)
+
     @contextmanager
-    def relayed(self, repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
-        """Log in to `server` and give its borg a way to the repository. Raises Failure."""
+    def reached(self, repository: Repository, server: Server) -> Iterator[tuple[Remote, Access]]:
+        """Log in to `server`, whose borg has a way to the repository: through us, or by itself. Raises Failure."""
         self.log.phase("connect")
-        tick = self.log.checkpoint
         self.make_way(repository)
+        way = self._by_itself if repository.pool.is_remote else self._through_us
+        with server.connect() as remote, way(repository, remote) as (location, rsh):
+            self.log.info(f"Connected to {server.name} ({remote.login}).")
+            yield remote, self.there(repository, location, rsh)
+
+    def there(self, repository: Repository, location: str, rsh: str) -> Access:
+        """The repository as the borg on its server sees it."""
+        return Access(
+            location, repository.passphrase(), borg=repository.server.borg_path or "borg", rsh=rsh, as_root=True,
+            # The server may know an imported one from elsewhere, until our first backup has told it where it is.
+            introduce=not repository.archives.exclude(plan=None).exists(),
+        )  # fmt: skip
+
+    @contextmanager
+    def _through_us(self, repository: Repository, remote: Remote) -> Iterator[tuple[str, str]]:
+        """The relay: on this session, to a borg serve of ours."""
         our_end = commands.serve(
             settings.BORG_PATH, repository.path, base_dir=str(settings.BORG_BASE_DIR), host_id=locks.host_id()
         )
-        with server.connect() as remote, Relay(remote, our_end, tick) as relay:
-            self.log.info(f"Connected to {server.name} ({remote.login}).")
-            access = Access(
-                f"ssh://phpborg{repository.path}", repository.passphrase(), borg=server.borg_path or "borg",
-                rsh=relay.rsh, as_root=True,
-                # The server may know an imported one from elsewhere, until our first backup has told it where it is.
-                introduce=not repository.archives.exclude(plan=None).exists(),
-            )  # fmt: skip
+        with Relay(remote, our_end, self.log.checkpoint) as relay:
             try:
-                yield remote, access
+                yield f"ssh://phpborg{repository.path}", relay.rsh
             finally:
                 for complaint in relay.complaints:
                     self.log.debug(f"borg serve: {complaint}")
+
+    @contextmanager
+    def _by_itself(self, repository: Repository, _remote: Remote) -> Iterator[tuple[str, str]]:
+        """Direct access: over SSH, with the server's own key for this repository."""
+        key = repository.server_key_path
+        yield repository.location, rsh(key, f"{key}.known_hosts")
 
     def follow(
         self, machine: Transport, command: Command, *, total: int | None = None, worst: Level = Level.ERROR,
@@ -298,6 +347,13 @@ def refuse_unready(repository: Repository) -> None:
         raise Refused(_("The repository %(name)s could not be made. Look at its page.") % name)
 
 
+def refuse_keyless(repository: Repository) -> None:
+    """For the `refuse` of every job in which the server's own borg reaches the repository. Raises Refused."""
+    if repository.pool.is_remote and not repository.server_key:
+        sentence = _("The server has no key for the repository %(name)s yet. Look at its page.")
+        raise Refused(sentence % {"name": repository.name})
+
+
 def refuse_damaged(repository: Repository) -> None:
     """For the `refuse` of every job that writes to a repository. Raises Refused."""
     refuse_unready(repository)
@@ -312,6 +368,22 @@ def refuse_frozen(repository: Repository) -> None:
     if repository.frozen:
         sentence = _("The repository %(name)s is frozen: look at its page, and decide there.")
         raise Refused(sentence % {"name": repository.name})
+
+
+class Unfit(Failure):
+    cause = Cause.DISK
+    advice = "Look at the repository's page."
+
+
+def still(refuse: Callable[[Repository], None], repository: Repository) -> None:
+    """At the start of `run`: what stood in nobody's way when the job was started may do so by now. Raises Failure.
+
+    A job may have waited for the very check that found the damage.
+    """
+    try:
+        refuse(repository)
+    except Refused as refusal:
+        raise Unfit(str(refusal)) from refusal
 
 
 def _level(level: int) -> Level:

@@ -10,7 +10,7 @@ from backups.borg import commands
 from backups.models import Repository
 from backups.pools import measure
 from backups.reconcile import compare
-from backups.runners.base import RepositoryRunner, refuse_frozen
+from backups.runners.base import RepositoryRunner, refuse_frozen, still
 from jobs.models import Job
 from jobs.runner import Refused
 
@@ -28,14 +28,11 @@ class CompactRepository(RepositoryRunner):
 
     @classmethod
     def refuse(cls, subject: Repository) -> None:
-        refuse_frozen(subject)
-        if subject.checked_at is None or (subject.deleted_at and subject.checked_at < subject.deleted_at):
-            sentence = _("%(name)s has not been checked since something was deleted. Let a check run first.")
-            raise Refused(sentence % {"name": subject.name})
-        cls.refuse_second(subject)
+        refuse_unchecked(subject)
 
     def run(self) -> dict[str, Any]:
         repository = self.subject
+        still(refuse_unchecked, repository)
         compare(self, repository)
         deleted_at = repository.deleted_at
         ran = self.ask(commands.compact(self.here(repository)), "compact")
@@ -44,3 +41,11 @@ class CompactRepository(RepositoryRunner):
         measure(repository.pool)
         freed = [found["size"] for message in ran.messages if (found := FREED.search(message.text))]
         return {"freed": freed[-1] if freed else ""}
+
+
+def refuse_unchecked(repository: Repository) -> None:
+    """Raise Refused where a compaction might make final what nobody has looked at."""
+    refuse_frozen(repository)
+    if repository.checked_at is None or (repository.deleted_at and repository.checked_at < repository.deleted_at):
+        sentence = _("%(name)s has not been checked since something was deleted. Let a check run first.")
+        raise Refused(sentence % {"name": repository.name})

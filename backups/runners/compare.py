@@ -26,7 +26,6 @@ class CompareRepository(RepositoryRunner):
     @classmethod
     def refuse(cls, subject: Repository) -> None:
         refuse_unready(subject)
-        cls.refuse_second(subject)
 
     def run(self) -> dict[str, Any]:
         repository = self.subject

@@ -1,7 +1,7 @@
 import contextlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -10,13 +10,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission
+from backups import tally
 from backups.borg import commands
 from backups.borg.errors import BorgFailed, failure_of
 from backups.borg.results import CreateResult, Unreadable, parse_create
 from backups.models import Archive, Plan, Repository, archive_prefix
 from backups.pools import measure
 from backups.reconcile import look
-from backups.runners.base import BorgRunner, Ran, refuse_damaged
+from backups.runners.base import BorgRunner, Ran, refuse_damaged, refuse_keyless, still
 from backups.runners.compare import CompareRepository
 from backups.runners.index import IndexArchive
 from backups.runners.prune import prune_after
@@ -28,7 +29,11 @@ from jobs.models import Job
 from jobs.runner import Refused
 from servers.runners.base import refuse_unusable
 from servers.ssh.command import Command
+from servers.ssh.detached import Detached
+from servers.ssh.remote import Remote
 from servers.ssh.transport import Transport
+
+STAMP, STAMP_LENGTH = "%Y-%m-%dT%H:%M:%S", 19  # at the end of an archive's name; UTC
 
 
 class NothingToSave(Failure):
@@ -63,10 +68,11 @@ class RunBackup(BorgRunner[Plan]):
             raise Refused(gettext("The plan %(name)s is paused.") % {"name": subject.name})
         refuse_unusable(subject.server)
         refuse_damaged(subject.repository)
-        cls.refuse_second(subject)
+        refuse_keyless(subject.repository)
 
     @classmethod
     def ended(cls, job: Job) -> None:
+        tally.count(job)
         if job.plan is None or job.status == Job.Status.CANCELLED:
             return
         is_away = job.status == Job.Status.FAILED and job.cause == Cause.NETWORK and job.plan.schedule != ""
@@ -79,28 +85,40 @@ class RunBackup(BorgRunner[Plan]):
 
     def run(self) -> dict[str, Any]:
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
-        if archive := self._finished_before(plan.repository):
-            return self._report(archive, Ran(0), archive.suspicion)
+        still(refuse_damaged, plan.repository)
         predecessor = plan.last_good_archive()
-        with self.relayed(plan.repository, plan.server) as (machine, access), ExitStack() as cleanup:
+        with self.reached(plan.repository, plan.server) as (machine, access), ExitStack() as cleanup:
+            detached = self._detached(plan, machine, cleanup)
+            goes_on = detached is not None and detached.is_there
+            if not goes_on and (archive := self._finished_before(plan.repository)):
+                return self._report(archive, Ran(0), archive.suspicion)
             prepared = self._prepare(plan, machine, cleanup)
-            command = self._command(plan, access, prepared)
+            name, taken_at = self._announced() if goes_on else self._announce(plan)
+            command = self._command(plan, access, prepared, name)
             self.log.phase("transfer")
-            taken_at = timezone.now()
             total = predecessor.original_bytes if predecessor else None
-            ran = self.follow(machine, command, total=total, sources=prepared.paths)
+            ran = self.follow(detached or machine, command, total=total, sources=prepared.paths)
             self.log.phase("finish")
-        result = self._proof(ran)
-        if access.archive(result.name) not in command.argv or is_forged(result, plan.repository):
-            raise BorgFailed(f"borg on {plan.server.name} describes another archive than the one that it was to make.")
-        doubts = suspicion(
-            Size(result.files, result.original),
-            Size(predecessor.files, predecessor.original_bytes) if predecessor else None,
-            missing_sources(prepared.paths, ran),
-        )
-        archive = insist(lambda: self._record(plan, result, command, doubts, taken_at))
+            result = self._proof(ran, plan, name)
+            doubts = suspicion(
+                Size(result.files, result.original),
+                Size(predecessor.files, predecessor.original_bytes) if predecessor else None,
+                missing_sources(prepared.paths, ran),
+            )
+            archive = insist(lambda: self._record(plan, result, command, doubts, taken_at))
         measure(plan.repository.pool)
         return self._report(archive, ran, doubts)
+
+    def _detached(self, plan: Plan, machine: Remote, cleanup: ExitStack) -> Detached | None:
+        """A borg that needs no worker for its data does not end with one: another follows it where we stopped."""
+        if not plan.repository.pool.is_remote:
+            return None
+        detached = cleanup.enter_context(Detached(machine, str(self.job.pk), self.log.checkpoint))
+        if detached.is_there:
+            self.log.info(
+                f"The borg that was started before is still known on {plan.server.name}: it is followed again."
+            )
+        return detached
 
     def _finished_before(self, repository: Repository) -> Archive | None:
         """What borg made for an earlier attempt of this job, which did not live to see it."""
@@ -108,6 +126,20 @@ class RunBackup(BorgRunner[Plan]):
             return None
         look(self, repository)
         return repository.archives.filter(job=self.job).order_by("-id").first()
+
+    def _announce(self, plan: Plan) -> tuple[str, datetime]:
+        """Write down what is going to be made, and when: whatever happens, we know it by its name."""
+        now = timezone.now().replace(microsecond=0)
+        name = f"{archive_prefix(plan)}-{now:{STAMP}}"
+        made = [*self.job.made, name]
+        insist(lambda: Job.objects.filter(pk=self.job.pk).update(made=made))
+        self.job.made = made
+        return name, now
+
+    def _announced(self) -> tuple[str, datetime]:
+        """What the attempt before this one wrote down."""
+        name: str = self.job.made[-1]
+        return name, datetime.strptime(name[-STAMP_LENGTH:], STAMP).replace(tzinfo=UTC)
 
     def _prepare(self, plan: Plan, machine: Transport, cleanup: ExitStack) -> Prepared:
         self.log.phase("prepare")
@@ -123,27 +155,26 @@ class RunBackup(BorgRunner[Plan]):
             raise NothingToSave(f"The plan {plan.name} has nothing to save: it names no path.")
         return prepared
 
-    def _command(self, plan: Plan, access: commands.Access, prepared: Prepared) -> Command:
-        name = f"{archive_prefix(plan)}-{timezone.now():%Y-%m-%dT%H:%M:%S}"
-        made = [*self.job.made, name]
-        insist(lambda: Job.objects.filter(pk=self.job.pk).update(made=made))  # whatever happens, we know it by its name
-        self.job.made = made
+    def _command(self, plan: Plan, access: commands.Access, prepared: Prepared, name: str) -> Command:
         options = commands.CreateOptions(
             compression=plan.compression, excludes=prepared.excludes, one_file_system=prepared.one_file_system,
             exclude_caches=prepared.exclude_caches, upload_kib_per_second=plan.upload_kib_per_second,
         )  # fmt: skip
         return commands.create(access, name, prepared.paths, options)
 
-    def _proof(self, ran: Ran) -> CreateResult:
+    def _proof(self, ran: Ran, plan: Plan, name: str) -> CreateResult:
         """The archive's id, which borg prints when the archive is in the repository. Raises Failure without one."""
         if not (ran.is_ok or ran.has_warnings):
             raise failure_of("create", ran.code, ran.messages)
         try:
-            return parse_create(ran.stdout)
+            result = parse_create(ran.stdout)
         except Unreadable as error:
             if ran.messages and not ran.is_ok:
                 raise failure_of("create", ran.code, ran.messages) from error
             raise BorgFailed(f"borg ended with code {ran.code}, but gave no proof of an archive: {error}.") from error
+        if result.name != name or is_forged(result, plan.repository):
+            raise BorgFailed(f"borg on {plan.server.name} describes another archive than the one that it was to make.")
+        return result
 
     @transaction.atomic
     def _record(self, plan: Plan, result: CreateResult, command: Command, doubts: str, taken_at: datetime) -> Archive:

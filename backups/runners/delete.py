@@ -15,7 +15,7 @@ from backups.borg.errors import failure_of
 from backups.borg.results import Unreadable, parse_archives
 from backups.models import Archive, Repository
 from backups.reconcile import compare
-from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_frozen
+from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_damaged, refuse_frozen, still
 from jobs.errors import Cancelled, Cause, Failure
 from jobs.log import Level, insist
 from jobs.models import Job
@@ -140,12 +140,13 @@ class DeleteArchive(ArchiveRunner):
     def refuse(cls, subject: Archive) -> None:
         refuse_frozen(subject.repository)
         refuse_wanted(subject)
-        cls.refuse_second(subject)
-        if other := Job.objects.unfinished().filter(subject=subject_key(subject)).exclude(type="index").first():
+        others = Job.objects.unfinished().filter(subject=subject_key(subject)).exclude(type__in=("index", cls.type))
+        if other := others.first():
             raise Refused(gettext("A job is using this archive. Wait for its end, or cancel it."), job=other)
 
     def run(self) -> dict[str, Any]:
         archive = Archive.objects.with_scope().select_related("repository__pool").get(pk=self.subject.pk)
+        still(refuse_damaged, archive.repository)
         compare(self, archive.repository)
         archive.refresh_from_db()
         try:

@@ -29,6 +29,7 @@ class DownloadFile(ArchiveRunner):
     form = DownloadForm
     icon = "download"
     priority = Job.Priority.HIGH
+    several_at_once = True
     idle_limit_seconds = 600
 
     @classmethod

@@ -19,12 +19,11 @@ from backups.borg.errors import PassphraseWrong, failure_of
 from backups.borg.events import Event, Question
 from backups.borg.results import RepositoryInfo, Totals, Unreadable, parse_archives, parse_key, parse_totals
 from backups.importing import Described, look_at, parse_descriptions
-from backups.keyfile import KeyFile
 from backups.models import Archive, Repository, StoragePool
 from backups.runners.base import RESULT_LIMIT, Follower, Ran, RepositoryRunner, refuse_without_borg
 from backups.runners.index import IndexArchive
-from backups.runners.init import PoolUnusable
-from backups.runners.pool import CheckPool
+from backups.runners.keys import give_key
+from backups.runners.pool import CheckPool, PoolUnusable
 from jobs.errors import Cause, Failure, Superseded
 from jobs.log import Level, insist
 from jobs.models import Job
@@ -32,6 +31,7 @@ from jobs.runner import Refused, subject_key
 from servers.models import Server
 from servers.ssh.command import Command
 from servers.ssh.local import Local
+from servers.ssh.memory import MemoryFile
 from servers.ssh.transport import TooMuchOutput
 
 NEWEST_INDEXED = 3
@@ -117,22 +117,20 @@ class ImportRepository(RepositoryRunner):
 
     @classmethod
     def ended(cls, job: Job) -> None:
-        if job.status != Job.Status.COMPLETED and job.repository:
+        if job.status == Job.Status.COMPLETED and job.repository:
+            give_key(job.repository)
+        elif job.repository:
             undone = Repository.objects.filter(pk=job.repository.pk, state=Repository.State.CREATING)
             undone.update(state=Repository.State.FAILED, passphrase_encrypted="", key_encrypted="", borg_id="")
 
     def run(self) -> dict[str, Any]:
         repository = self.subject
         self.log.phase("look")
-        if not Path(repository.pool.path).is_dir():
-            raise PoolUnusable(f"The folder {repository.pool.path} does not exist on the worker's machine.")
-        path = Path(repository.path)
-        self._claim(look_at(path))
-        if not os.access(path, os.W_OK):
-            self.log.warning(f"We may only read {path} on the worker's machine: backups to it will fail.")
+        if not repository.pool.is_remote:
+            self._look_here(repository)
         with ExitStack() as stack:
             if repository.key_encrypted:
-                self._key_file = stack.enter_context(KeyFile(encryption.decrypt(repository.key_encrypted))).path
+                self._key_file = stack.enter_context(MemoryFile(encryption.decrypt(repository.key_encrypted))).path
             access = self.here(repository)
             listed = self._list(access)
             self._claim(listed.repository_id)
@@ -145,6 +143,15 @@ class ImportRepository(RepositoryRunner):
         insist(lambda: self._record(listed, key, totals, archives))
         self.log.info(f"{repository.name} is known now, with {len(archives):,} archives.")
         return {"borg_id": listed.repository_id, "encryption": listed.encryption, "archives": len(archives)}
+
+    def _look_here(self, repository: Repository) -> None:
+        """What can be seen without borg says in better words what is wrong. Raises Failure."""
+        if not Path(repository.pool.path).is_dir():
+            raise PoolUnusable(f"The folder {repository.pool.path} does not exist on the worker's machine.")
+        path = Path(repository.path)
+        self._claim(look_at(path))
+        if not os.access(path, os.W_OK):
+            self.log.warning(f"We may only read {path} on the worker's machine: backups to it will fail.")
 
     # --- What is asked of borg ----------------------------------------------------------------
 

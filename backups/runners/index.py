@@ -26,10 +26,6 @@ class IndexArchive(ArchiveRunner):
     priority = Job.Priority.LOW
     max_attempts = 3
 
-    @classmethod
-    def refuse(cls, subject: Archive) -> None:
-        cls.refuse_second(subject)
-
     def run(self) -> dict[str, Any]:
         archive = self.subject
         command = commands.list_files(self.here(archive.repository), archive.name)

@@ -25,7 +25,6 @@ class KnockServer(ServerRunner):
     @classmethod
     def refuse(cls, subject: Server) -> None:
         refuse_unusable(subject)
-        cls.refuse_second(subject)
 
     def run(self) -> dict[str, Any]:
         try:

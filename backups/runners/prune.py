@@ -8,7 +8,7 @@ from accounts.access import Permission
 from backups.models import Plan
 from backups.reconcile import compare
 from backups.retention import Decision, decide, objection
-from backups.runners.base import BorgRunner, refuse_frozen
+from backups.runners.base import BorgRunner, refuse_damaged, refuse_frozen, still
 from backups.runners.delete import Deletion
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -65,10 +65,10 @@ class PruneArchives(BorgRunner[Plan]):
         refuse_frozen(subject.repository)
         if sentence := objection(subject):
             raise Refused(sentence)
-        cls.refuse_second(subject)
 
     def run(self) -> dict[str, Any]:
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
+        still(refuse_damaged, plan.repository)
         compare(self, plan.repository)
         if sentence := objection(plan):
             raise NotNow(sentence)

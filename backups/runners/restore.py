@@ -10,7 +10,7 @@ from backups.borg import commands
 from backups.borg.errors import RepositoryUnreadable, failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
 from backups.models import Archive
-from backups.runners.base import ArchiveRunner, Ran, refuse_unready
+from backups.runners.base import ArchiveRunner, Ran, refuse_keyless, refuse_unready
 from backups.sources.base import LinesField
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -70,17 +70,19 @@ class RestoreFiles(ArchiveRunner):
     form = RestoreForm
     icon = "restore"
     priority = Job.Priority.HIGH
+    several_at_once = True
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:
         refuse_unusable(subject.server)
         refuse_unready(subject.repository)
+        refuse_keyless(subject.repository)
 
     def run(self) -> dict[str, Any]:
         archive = self.subject
         directory: str = self.job.payload["directory"]
         paths = self._paths(archive)
-        with self.relayed(archive.repository, archive.server) as (machine, access):
+        with self.reached(archive.repository, archive.server) as (machine, access):
             self.log.phase("prepare")
             self._make_directory(machine, directory)
             self.log.phase("transfer")

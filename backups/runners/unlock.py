@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 from django import forms
@@ -39,11 +38,10 @@ class BreakLock(RepositoryRunner):
     @classmethod
     def refuse(cls, subject: Repository) -> None:
         refuse_unready(subject)
-        cls.refuse_second(subject)
 
     def run(self) -> dict[str, Any]:
         repository = self.subject
-        holders = locks.holders(Path(repository.path))
+        holders = self.holders(repository)
         for holder in holders:
             self.log.info(f"Process {holder.pid} of {holder.host}. {holder.proof}")
             if holder.verdict == locks.Verdict.ALIVE:

@@ -1,23 +1,19 @@
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups import reconcile
-from backups.forms import PoolForm, RepositoryCareForm, RepositoryForm
+from backups.forms import RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
 from backups.proposal import proposal_for
 from backups.runners.import_ import ImportRepository
 from backups.runners.init import InitRepository
-from backups.runners.pool import CheckPool
-from jobs.models import Job
-from jobs.runner import Refused
+from backups.runners.keys import GiveKey
 
 MAKING = (InitRepository.type, ImportRepository.type)
 
@@ -40,6 +36,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "repository": repository,
         "vanished": repository.archives.exclude(vanished_at=None).count() if repository.frozen else 0,
         "plans": repository.plans.select_related("server"),
+        "giving": repository.jobs.filter(type=GiveKey.type).order_by("-created_at").first(),
         "making": repository.jobs.filter(type__in=MAKING).order_by("-created_at").first(),
         "proposal": proposal_for(repository) if repository.state == Repository.State.READY else None,
         "page": Paginator(Archive.objects.filter(repository=repository).with_scope(), 25).get_page(
@@ -83,44 +80,3 @@ def accept(request: HttpRequest, pk: int) -> HttpResponse:
     detail = {"why": repository.frozen, "struck_off": reconcile.accept(repository)}
     audit.record("repository.accepted", request=request, target=repository.name, detail=detail)
     return redirect("repository", pk=pk)
-
-
-# --- Storage pools ----------------------------------------------------------------------------
-
-
-@require_GET
-@require(Permission.BACKUP_VIEW)
-def pool(request: HttpRequest, pk: int) -> HttpResponse:
-    pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
-    repositories = pool.repositories.select_related("server").annotate(archive_count=Count("archives")).order_by("name")
-    context = {
-        "pool": pool,
-        "page": Paginator(repositories, 50).get_page(request.GET.get("page")),
-        "check": Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first(),
-    }
-    return render(request, "repositories/pool.html", context)
-
-
-@require_http_methods(["GET", "POST"])
-@require(Permission.BACKUP_MANAGE)
-def pool_add(request: HttpRequest) -> HttpResponse:
-    return _save_pool(request, PoolForm(request.POST or None), "pool.added")
-
-
-@require_http_methods(["GET", "POST"])
-@require(Permission.BACKUP_MANAGE)
-def pool_edit(request: HttpRequest, pk: int) -> HttpResponse:
-    pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
-    return _save_pool(request, PoolForm(request.POST or None, instance=pool), "pool.changed")
-
-
-def _save_pool(request: HttpRequest, form: PoolForm, action: str) -> HttpResponse:
-    if request.method == "POST" and form.is_valid():
-        pool = form.save()
-        audit.record(action, request=request, target=pool.name, detail={"path": pool.path})
-        try:
-            CheckPool.enqueue(pool, user=signed_in(request))
-        except Refused:
-            messages.info(request, _("A check of this pool is already on its way."))
-        return redirect("pool", pk=pool.pk)
-    return render(request, "repositories/pool_form.html", {"form": form}, status=400 if form.errors else 200)

@@ -227,6 +227,8 @@ PHASES = {
     "finish": gettext_lazy("finish"),
     "init": gettext_lazy("make"),
     "key": gettext_lazy("put the key aside"),
+    "give": gettext_lazy("give the key"),
+    "proof": gettext_lazy("prove it"),
     "look": gettext_lazy("look"),
     "archives": gettext_lazy("read the archives"),
 }

@@ -37,10 +37,6 @@ class TestConnection(ServerRunner):
     priority = Job.Priority.HIGH
     idle_limit_seconds = 120
 
-    @classmethod
-    def refuse(cls, subject: Server) -> None:
-        cls.refuse_second(subject)
-
     def run(self) -> dict[str, Any]:
         self._steps: list[dict[str, str]] = [{"name": name, "state": "waiting", "text": ""} for name in STEPS]
         found: dict[str, Any] = {"tested_at": timezone.now(), "test_ok": False}

@@ -43,3 +43,4 @@ def shell_line(command: Command, *, sudo: bool) -> bytes:
 
 PID_MARK = "phpborg-pid "
 NO_DIRECTORY = 121  # our exit code for a directory that cannot be entered; borg has no such code
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's

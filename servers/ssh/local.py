@@ -47,6 +47,8 @@ def _own_environment() -> dict[str, str]:
 
 
 class LocalProcess:
+    position: int | None = None
+
     def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, tick: Tick) -> None:
         self._process = process
         self._tick = tick

@@ -29,7 +29,8 @@ from servers.ssh.transport import (
 )
 
 CONNECT_SECONDS = 15
-KEEPALIVE_SECONDS = 15
+KEEPALIVE_SECONDS = 15  # of silence, then we ask whether somebody is there
+KEEPALIVES_UNANSWERED = 3  # as OpenSSH's ServerAliveCountMax
 DEAD_PEER_MILLISECONDS = 20_000  # unacknowledged data for so long means that nobody is there
 WINDOW_BYTES = 16 * 1024 * 1024
 PACKET_BYTES = 256 * 1024
@@ -41,6 +42,7 @@ LINE_BYTES = 120_000  # Linux takes no word beyond 128 KiB, and for sshd's shell
 # More than after which a server asks for new keys (OpenSSH: 64 GB). paramiko would ask every 512 MB, and hangs,
 # and then loses the connection, when a channel closes at that moment.
 REKEY_BYTES = 2**37
+GLOBAL_REQUEST = 80  # RFC 4254
 BROKEN = (paramiko.SSHException, EOFError, OSError)  # what paramiko raises when a connection breaks
 
 # AEAD first: it spares a MAC in Python's hands and is the fastest; nothing with CBC, MD5 or SHA-1.
@@ -144,7 +146,7 @@ class Remote:
             raise _no_ssh(login.host, login.port, error) from error
         transport = self._client.get_transport()
         assert transport
-        transport.set_keepalive(KEEPALIVE_SECONDS)
+        self._keepalive = Keepalive(transport)
         self.transport = transport
 
     def start(self, command: Command, tick: Tick) -> "RemoteProcess":
@@ -183,6 +185,8 @@ class Remote:
             raise self.lost() from error
 
     def lost(self) -> ConnectionLost:
+        if self._keepalive.is_hopeless:
+            return ConnectionLost(f"{self.name} does not answer any more: the SSH connection was given up.")
         return ConnectionLost(f"The SSH connection to {self.name} broke.")
 
     @property
@@ -207,7 +211,46 @@ class Remote:
         self.close()
 
 
+class Keepalive:
+    """Notices a server that does not answer, although its kernel, or a machine between us, acknowledges what we send.
+
+    paramiko's own keepalive asks for no answer. This one asks after each pause in which nothing was sent, and
+    whatever is heard counts as an answer.
+    """
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        self._transport = transport
+        self._unanswered = 0
+        packetizer = transport.packetizer
+        self._read_all = packetizer.read_all
+        packetizer.read_all = self._hear  # type: ignore[method-assign]
+        packetizer.set_keepalive(KEEPALIVE_SECONDS, self._ask)
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self._unanswered >= KEEPALIVES_UNANSWERED
+
+    def _hear(self, n: int, check_rekey: bool = False) -> bytes:
+        data = self._read_all(n, check_rekey)
+        self._unanswered = 0
+        return data
+
+    def _ask(self) -> None:
+        """Called by the transport's own thread, which ends, and with it the connection, when this raises."""
+        if self.is_hopeless:
+            raise EOFError
+        self._unanswered += 1
+        question = paramiko.Message()
+        question.add_byte(bytes([GLOBAL_REQUEST]))
+        question.add_string("keepalive@openssh.com")
+        question.add_boolean(True)  # an answer is wanted
+        # `global_request` would wait for the answer, which this thread has to read.
+        self._transport._send_user_message(question)  # type: ignore[attr-defined]
+
+
 class RemoteProcess:
+    position: int | None = None
+
     def __init__(self, remote: Remote, channel: paramiko.Channel, tick: Tick) -> None:
         self._remote = remote
         self._channel = channel

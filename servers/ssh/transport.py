@@ -17,6 +17,10 @@ LINE_LIMIT = 64 * 1024
 class Process(Protocol):
     """A command that runs. Iterate to its end, then ask for `exit_code`; `end` in any case."""
 
+    @property
+    def position(self) -> int | None:
+        """How far into a journal the lines so far came, in bytes; None for a process that ends with us."""
+
     def __iter__(self) -> Iterator[Output]:
         """Yield standard output as bytes and standard error as lines, until both have ended."""
 
@@ -153,3 +157,8 @@ class TooLong(Failure):
 
 class NoProgram(Failure):
     cause: ClassVar = Cause.BORG
+
+
+class NoFiles(Failure):
+    cause: ClassVar = Cause.AUTHENTICATION
+    advice: ClassVar = "Let the account use SFTP, or enter the keys by hand where it is managed."

@@ -48,6 +48,7 @@ def test_a_check_may_stop_in_time(plan: Plan, kept: SmallRepository) -> None:
     assert job.status == "completed"
     assert job.lines.filter(message__contains="--repository-only --max-duration=60").exists()
     assert "max_minutes" in CheckForm({"depth": "full", "max_minutes": 1}).errors
+    assert CheckForm({"depth": "data", "max_minutes": 1}).is_valid()
 
 
 @pytest.mark.parametrize("depth", ["full", "data", "repository"])

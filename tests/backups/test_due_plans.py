@@ -165,11 +165,32 @@ def test_a_scheduler_that_dies_in_the_middle_has_not_taken_the_run(due: Plan, mo
         raise OperationalError("server has gone away")
 
     with monkeypatch.context() as context:
-        context.setattr(RunBackup, "enqueue", dies)
+        context.setattr(RunBackup, "enqueue_all", dies)
         with pytest.raises(OperationalError):
             start_due_plans()
     assert times(due) == (NOW - timedelta(minutes=2), None)
     assert start_due_plans() == 1
+
+
+def test_what_goes_wrong_with_one_is_undone_for_it_alone(
+    due: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is met in the middle, when others are taken already."""
+    others = [another(due, f"p{number}") for number in range(5)]
+    bad, scope = others[2], RunBackup.scope
+
+    def breaks(subject: Plan) -> dict[str, Any]:
+        if subject == bad:
+            raise RuntimeError("boom")
+        return scope(subject)
+
+    monkeypatch.setattr(RunBackup, "scope", breaks)
+    assert start_due_plans() == 5
+    assert set(Job.objects.values_list("plan", flat=True)) == {due.pk, *(plan.pk for plan in others)} - {bad.pk}
+    assert times(bad) == (NOW - timedelta(minutes=2), None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The plan p2 of web-1 was not started; it will be tried again."
+    ]
 
 
 def test_the_oldest_run_that_nothing_answered_stays_owed(due: Plan) -> None:
@@ -197,27 +218,29 @@ def test_what_has_changed_since_it_was_read_is_left_alone(due: Plan, meanwhile: 
     read = Plan.objects.with_scope().get(pk=due.pk)
     changed(due, **meanwhile)
     before = times(due)
-    assert not periodic._start(read, NOW)
+    assert not periodic._start([read], NOW)
     assert times(due) == before
     assert not Job.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_schedulers_at_once_start_each_plan_once(due: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have read the plans before either takes one."""
+    """Both have read the plans before either takes one. They take some at a time."""
+    monkeypatch.setattr(periodic, "AT_ONCE", 3)
     plans = [due, *(another(due, f"p{number}") for number in range(9))]
     both_have_read = threading.Barrier(2, timeout=30)
     start, met = periodic._start, threading.local()
     started: list[int] = []
 
-    def after_both(plan: Plan, now: datetime) -> bool:
+    def after_both(plans: list[Plan], now: datetime) -> int:
         if not getattr(met, "both", False):
             both_have_read.wait()
             met.both = True
-        return start(plan, now)
+        return start(plans, now)
 
-    def at_once_completed(plan: Plan, **_: Any) -> None:
-        started.append(plan.pk)  # in place of a job, of which a second would be refused while it waits
+    def at_once_completed(plans: list[Plan], **_: Any) -> list[Job]:
+        started.extend(plan.pk for plan in plans)  # in place of jobs, of which a second is refused while one waits
+        return [Job() for _ in plans]
 
     def scheduler() -> None:
         try:
@@ -226,7 +249,7 @@ def test_two_schedulers_at_once_start_each_plan_once(due: Plan, monkeypatch: pyt
             connections.close_all()
 
     monkeypatch.setattr(periodic, "_start", after_both)
-    monkeypatch.setattr(RunBackup, "enqueue", at_once_completed)
+    monkeypatch.setattr(RunBackup, "enqueue_all", at_once_completed)
     threads = [threading.Thread(target=scheduler) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -268,16 +291,35 @@ def test_an_idle_round_is_one_query_however_many_plans_there_are(
         assert start_due_plans() == 0
 
 
-def test_ten_plans_take_ten_times_the_queries_of_one(due: Plan) -> None:
+def test_each_further_plan_takes_one_more_query(due: Plan) -> None:
+    """The UPDATE that makes the run ours."""
+
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             start_due_plans()
         return len(captured)
 
-    for_one = queries() - 1
-    for number in range(10):
+    for_one = queries()
+    for number in range(21):
         another(due, f"p{number}")
-    assert queries() - 1 == 10 * for_one
+    assert queries() == for_one + 20
+
+
+def test_a_transaction_ends_after_some_plans(due: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody else who writes waits for long."""
+    for number in range(6):
+        another(due, f"p{number}")
+    together: list[int] = []
+    enqueue_all = RunBackup.enqueue_all
+
+    def counted(plans: list[Plan], **values: Any) -> list[Any]:
+        together.append(len(plans))
+        return enqueue_all(plans, **values)
+
+    monkeypatch.setattr(periodic, "AT_ONCE", 3)
+    monkeypatch.setattr(RunBackup, "enqueue_all", counted)
+    assert start_due_plans() == 7
+    assert together == [3, 3, 1]
 
 
 # --- After a change of the plan ---------------------------------------------------------------

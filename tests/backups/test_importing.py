@@ -1,7 +1,6 @@
 """What borg tells of all archives, read piece by piece; and the folder of a repository."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from backups.borg.results import Unreadable
 from backups.importing import COMMAND_LINE_LIMIT, DESCRIPTION_LIMIT, NoRepository, command_line, look_at
 from backups.importing import parse_descriptions as parse
-from backups.keyfile import KeyFile
 from tests.backups.replay import description
 
 ABOUT = {key: value for key, value in description("x").items() if key != "archive"}
@@ -131,18 +129,3 @@ def test_a_huge_config_is_not_read_whole(tmp_path: Path) -> None:
         file.truncate(10**12)
     with pytest.raises(NoRepository, match="is not one of borg's"):
         look_at(tmp_path)
-
-
-# --- A key in memory ----------------------------------------------------------------------------
-
-
-def test_a_key_in_memory_is_read_by_our_children_and_gone_with_its_object() -> None:
-    with KeyFile("BORG_KEY ab\n") as key:
-        for _ in range(2):  # borg opens it twice
-            shown = subprocess.run(["cat", key.path], check=True, capture_output=True, timeout=10).stdout
-            assert shown == b"BORG_KEY ab\n"
-    assert not Path(key.path).exists()
-    forgotten = KeyFile("x")
-    path = forgotten.path
-    del forgotten
-    assert not Path(path).exists()

@@ -72,6 +72,21 @@ def test_what_was_tried_lately_is_left_alone(repository: Repository) -> None:
     assert check_repositories() == 1
 
 
+@pytest.mark.parametrize(("ago", "depths"), [(1, ["full"]), (29, ["full"]), (31, ["data"])])
+def test_a_check_of_all_data_that_was_stopped_begins_anew_only_after_its_days(
+    repository: Repository, ago: int, depths: list[str]
+) -> None:
+    """It would be stopped again, and keep the backups waiting day after day; the quick check comes all the same."""
+    Repository.objects.update(checked_at=days(8), verify_days=30, verified_at=None, created_at=days(90))
+    stopped = Job.objects.create(
+        type="check", repository=repository, subject=f"repository:{repository.pk}", status="completed",
+        payload={"depth": "data"}, result={"depth": "data", "stopped": True},
+    )  # fmt: skip
+    Job.objects.update(created_at=days(ago))
+    check_repositories()
+    assert [job.payload["depth"] for job in Job.objects.exclude(pk=stopped.pk)] == depths
+
+
 def test_one_round_starts_a_bounded_number(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "AT_ONCE", 2)
     first = plan.repository

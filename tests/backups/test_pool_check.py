@@ -10,8 +10,8 @@ import pytest
 
 from backups.models import StoragePool
 from backups.pools import measure, problem_of
-from backups.runners.init import PoolUnusable, refuse_taken
-from backups.runners.pool import CheckPool
+from backups.runners.init import refuse_taken
+from backups.runners.pool import CheckPool, PoolUnusable
 from jobs.runner import Refused
 from tests.conftest import run_now
 

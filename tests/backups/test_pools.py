@@ -90,8 +90,8 @@ def test_a_path_is_taken_once_whatever_its_end(
     page = as_admin.post("/pools/add", sent(path=pool.path + ending))
     api = api_admin.post("/api/storage-pools", sent(path=pool.path + ending))
     assert (page.status_code, api.status_code) == (400, 400)
-    assert says(page.context["form"].errors["path"], "already exists.")
-    assert says(api.json()["error"]["fields"]["path"], "already exists.")
+    assert says(page.context["form"].errors["path"], "A storage pool is there already.")
+    assert says(api.json()["error"]["fields"]["path"], "A storage pool is there already.")
 
 
 def test_a_name_is_taken_once(as_admin: Client, api_admin: APIClient, pool: StoragePool) -> None:

@@ -194,10 +194,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is this machine, and borg reaches the repository by its path."""
 
     @contextmanager
-    def relayed(runner: BorgRunner[Any], repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
+    def reached(runner: BorgRunner[Any], repository: Repository, server: Server) -> Iterator[tuple[Transport, Access]]:
         yield Local(), runner.here(repository)
 
-    monkeypatch.setattr(BorgRunner, "relayed", relayed)
+    monkeypatch.setattr(BorgRunner, "reached", reached)
 
 
 @pytest.mark.e2e

@@ -1,21 +1,29 @@
-"""Real worker and scheduler processes on the tests' database and Redis, and slow jobs for them."""
+"""Real processes on the tests' database and Redis, slow jobs for them, and a plan of a real server."""
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from accounts import encryption
+from backups.models import Archive, Plan, Source
 from jobs import queue
 from jobs.models import Job
-from phpborg.embedded import Child, manage, wait_until
+from phpborg.embedded import Child, Sshd, manage, wait_until
+from servers.models import Server
 from tests.jobs.conftest import environment
+from tests.small import SmallRepository
+from tests.ssh.watching import processes_with
 
 PATIENCE_SECONDS = 40  # for a condition that is awaited; nothing waits that long when all is well
 
@@ -52,6 +60,91 @@ def slow(tmp_path: Path) -> Callable[..., Job]:
         return job
 
     return enqueued
+
+
+# --- A plan of a real server ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """Of whoever logs in to the server; short, and others may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="phpborg-home-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sshd(home: Path) -> Iterator[Sshd]:
+    with Sshd(home / "sshd", options=[f"SetEnv HOME={home}"]) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def real(plan: Plan, kept: SmallRepository, sshd: Sshd, home: Path, tmp_path: Path) -> Plan:
+    """The plan, of a server that is there; no borg but ours has met the repository, a real one with three archives."""
+    for folder in (home / ".cache", home / ".config", settings.DATA_DIR / "borg"):
+        shutil.rmtree(folder, ignore_errors=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3):
+        (source / f"file-{number}").write_bytes(os.urandom(200_000))
+    Source.objects.update(parameters={"paths": [str(source)]})
+    point(plan.server, sshd)
+    return again(plan)
+
+
+def point(server: Server, sshd: Sshd, **changes: Any) -> None:
+    """Let `server` be what answers at `sshd`: its key confirmed, ours let in."""
+    host_key = " ".join(sshd.host_key.with_suffix(".pub").read_text().split()[:2])
+    values = {
+        "address": "127.0.0.1", "port": sshd.port, "username": getpass.getuser(), "use_sudo": False,
+        "host_key": host_key, "host_key_seen": host_key, "borg_path": shutil.which("borg"),
+    }  # fmt: skip
+    Server.objects.filter(pk=server.pk).update(**(values | changes))
+    sshd.authorized_keys.write_text(f"restrict {server.public_key}\n")
+
+
+def again(plan: Plan) -> Plan:
+    found: Plan = Plan.objects.with_scope().get(pk=plan.pk)
+    return found
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def source_of(plan: Plan) -> Path:
+    return Path(plan.sources.get().parameters["paths"][0])
+
+
+def new_archives() -> list[Archive]:
+    """Those that were not there from the start, oldest first."""
+    return list(Archive.objects.exclude(name__in=("one", "two", "three")).order_by("id"))
+
+
+def borgs_of(plan: Plan, word: str = "") -> list[int]:
+    """The borg processes of both ends; `word` is one of their command lines."""
+    return [pid for pid in processes_with(plan.repository.path) if pid != os.getpid() and has_word(pid, word)]
+
+
+def has_word(pid: int, word: str) -> bool:
+    with suppress(OSError):
+        return word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def session_of(plan: Plan) -> int:
+    """The sshd process of the session in which the server's borg runs."""
+    pid = borgs_of(plan, "create")[0]
+    while not has_word(pid, "sshd:"):
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
+
+
+# --- What happens to jobs ---------------------------------------------------------------------------
 
 
 def let(job: Job, what: str) -> None:

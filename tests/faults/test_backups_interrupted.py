@@ -156,6 +156,8 @@ def test_a_killed_worker_leaves_nothing_behind_and_its_backup_is_made_by_another
 
 def test_a_worker_that_is_asked_to_stop_ends_its_backup_first(plan: Plan, start: Start) -> None:
     """Red when the worker passes SIGTERM on: the backup is cut off by every deployment."""
+    Plan.objects.update(upload_kib_per_second=2 * SLOW_KIB_PER_SECOND)  # it is waited for
+    plan.refresh_from_db()
     job, worker = in_the_middle(plan, start)
     os.kill(worker.process.pid, signal.SIGTERM)  # type: ignore[union-attr]
     waiting = Job.objects.create(type="pool_check", subject=f"storagepool:{plan.repository.pool_id}")

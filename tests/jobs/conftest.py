@@ -52,10 +52,6 @@ class Probe(JobRunner[Server]):
         return {"server": subject}
 
     @classmethod
-    def refuse(cls, subject: Server) -> None:
-        cls.refuse_second(subject)
-
-    @classmethod
     def ended(cls, job: Job) -> None:
         cls.seen_by_ended.append((job.status, connection.in_atomic_block))
 
@@ -134,8 +130,7 @@ def dead_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens where Redis should be; the clients do not try for long."""
     gone = redis.Redis(unix_socket_path=f"{settings.DATA_DIR}/gone.sock", retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(eventstream, "redis_client", gone)
-    monkeypatch.setattr("django_rq.get_connection", lambda *_: gone)
-    monkeypatch.setattr("django_rq.queues.get_connection", lambda *_, **__: gone)
+    monkeypatch.setattr(queue, "connection", lambda: gone)
 
 
 def child(*words: str) -> Child:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 from django.db import connection, transaction
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from jobs.models import Job
@@ -178,6 +179,74 @@ def test_a_subject_that_was_deleted_is_refused(probe: type[Probe], server: Serve
     with pytest.raises(Refused, match=r"It was deleted in the meantime."):
         probe.enqueue(server)
     assert not Job.objects.exists()
+
+
+# --- Many at once ---------------------------------------------------------------------------------
+
+
+def made(count: int) -> list[Server]:
+    return [Server.objects.create(name=f"s{number}", address="192.0.2.1") for number in range(count)]
+
+
+@committed
+def test_each_of_many_gets_its_job_or_a_refusal(probe: type[Probe], operator: User, bell: redis.Redis) -> None:
+    servers = made(4)
+    busy = probe.enqueue(servers[1])
+    gone, kept = servers[2], servers[2].pk
+    gone.delete()
+    gone.pk = kept
+    bell.flushdb()
+    first, second, third, fourth = probe.enqueue_all(servers, user=operator, trigger=Job.Trigger.API, depth=3)
+    assert isinstance(second, Refused)
+    assert isinstance(third, Refused)
+    assert (str(second), second.job) == ("Probe is already waiting here.", busy)
+    assert (str(third), third.job) == ("It was deleted in the meantime.", None)
+    for server, answer in ((servers[0], first), (servers[3], fourth)):
+        job = Job.objects.get(subject=f"server:{server.pk}")
+        assert job == answer
+        assert (job.server, job.user, job.trigger, job.payload) == (server, operator, "api", {"depth": 3})
+    assert Job.objects.count() == 3
+    assert {name: set(ids) for name, ids in rung().items()} == {
+        "default.normal": {str(answer.pk) for answer in (first, fourth) if isinstance(answer, Job)}
+    }
+
+
+def test_what_one_refuses_is_asked_of_each(probe: type[Probe], db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(subject: Server) -> None:
+        if subject.name == "s1":
+            raise Refused("Not s1.")
+
+    monkeypatch.setattr(probe, "refuse", refuse)
+    answers = probe.enqueue_all(made(3))
+    assert [str(answer) if isinstance(answer, Refused) else answer.status for answer in answers] == [
+        "pending", "Not s1.", "pending",
+    ]  # fmt: skip
+
+
+@committed
+def test_many_are_rung_for_in_one_go(probe: type[Probe], bell: redis.Redis) -> None:
+    """So a Redis that is away is asked once, and not for some seconds by each."""
+    bell.config_resetstat()
+    probe.enqueue_all(made(20))
+    assert bell.info("commandstats")["cmdstat_exec"]["calls"] == 1
+    assert len(rung()["default.normal"]) == 20
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_many_take_as_many_queries_as_one(
+    probe: type[Probe], db: None, count: int, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    servers = made(count)
+    with django_assert_num_queries(5):  # the locks, who is there already, the rows; a savepoint around them
+        probe.enqueue_all(servers)
+
+
+def test_several_at_once_is_for_those_that_say_so(
+    probe: type[Probe], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "several_at_once", True)
+    assert probe.enqueue(server) != probe.enqueue(server)
+    assert Job.objects.pending().count() == 2
 
 
 # --- Again ----------------------------------------------------------------------------------------

@@ -222,5 +222,7 @@ def test_without_redis_readiness_says_so(dead_redis: None, client: Any) -> None:
 
 
 def test_without_redis_nothing_can_be_rung_again(dead_redis: None) -> None:
+    assert queue.ring_forgotten() == 0  # nobody waits, so nothing is asked
+    forgotten()
     with pytest.raises(redis.RedisError):
         queue.ring_forgotten()

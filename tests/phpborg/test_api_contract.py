@@ -43,6 +43,7 @@ ROUTES: dict[str, dict[str, str | Permission]] = {
     },
     "server-test": {"post": MANAGE_SERVERS},
     "server-host-key": {"post": MANAGE_SERVERS},
+    "storage-pool-host-key": {"post": Permission.BACKUP_MANAGE},
     "server-backup-list": {"get": VIEW},
     "backup-list": {"get": VIEW, "post": CREATE},
     "backup-detail": {"get": VIEW},

@@ -14,6 +14,7 @@ class Nap(JobRunner[Server]):
     label = "Nap"
     model = Server
     permission = Permission.BACKUP_CREATE
+    several_at_once = True
 
     @classmethod
     def holds(cls, job: Job) -> str | None:
