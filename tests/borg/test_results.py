@@ -219,8 +219,9 @@ def test_times_become_utc(written: str, hour: int) -> None:
 # --- Around the JSON --------------------------------------------------------------------------
 
 NOISE = [
-    b"Last login: today\n", b"no end", b"\n\n", b"{not json}\n", b"{\n", b"{}\n", b'{"archive"\n', b'{"a": 1}\n', b"\xff\xfe\n",
-    b'{"archives_": 1, "archive_": 2}\n', b"\x1b[0m\n", b"[1, 2]\n", b'{"a": ' * 5000 + b"\n", "☃\n".encode(), b"{\r\n",
+    b"Last login: today\n", b"no end", b"\n\n", b"{not json}\n", b"{\n", b"{}\n", b'{"archive"\n', b'{"a": 1}\n',
+    b"\xff\xfe\n", b'{"archives_": 1, "archive_": 2}\n', b"\x1b[0m\n", b"[1, 2]\n", b'{"a": ' * 5000 + b"\n",
+    "☃\n".encode(), b"{\r\n",
 ]  # fmt: skip
 
 
