@@ -469,23 +469,3 @@ class Archive(models.Model):
 def archive_prefix(plan: Plan) -> str:
     """With what the names of a plan's archives begin; only characters that borg and shells take."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{plan.server.name}-{plan.name}")
-
-
-class BackupHour(models.Model):
-    """How the backups that were asked for in one hour ended, all servers together: for rates over many days.
-
-    Kept by RunBackup.ended (backups/tally.py), so that nobody counts a million jobs.
-    """
-
-    began_at = models.DateTimeField(unique=True)
-    completed = models.PositiveIntegerField(default=0)
-    suspicious = models.PositiveIntegerField(default=0)  # of the completed
-    failed = models.PositiveIntegerField(default=0)
-    cancelled = models.PositiveIntegerField(default=0)
-
-    class Meta:
-        default_permissions = ()
-        ordering = ["began_at"]
-
-    def __str__(self) -> str:
-        return f"{self.began_at:%Y-%m-%d %H}:00"

@@ -10,7 +10,6 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission
-from backups import tally
 from backups.borg import commands
 from backups.borg.errors import BorgFailed, failure_of
 from backups.borg.results import CreateResult, Unreadable, parse_create
@@ -72,7 +71,6 @@ class RunBackup(BorgRunner[Plan]):
 
     @classmethod
     def ended(cls, job: Job) -> None:
-        tally.count(job)
         if job.plan is None or job.status == Job.Status.CANCELLED:
             return
         is_away = job.status == Job.Status.FAILED and job.cause == Cause.NETWORK and job.plan.schedule != ""
