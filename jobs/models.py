@@ -165,6 +165,8 @@ class Job(models.Model):
                     started_at=now, heartbeat_at=now, attempts=F("attempts") + 1, progress={},
                     error="", cause="", advice="", result=None, warnings=0,
                 )  # fmt: skip
+                if won:
+                    JobEvent.note(self.pk, self.Status.RUNNING)
         except IntegrityError:
             Job.objects.pending().filter(pk=self.pk).update(waits_for=holds)
             if Job.objects.filter(holds=holds).exists():
@@ -182,19 +184,24 @@ class Job(models.Model):
 
     def finish(self, status: Status, **outcome: Any) -> bool:
         """End this run; False when it was already ended by somebody else."""
-        return bool(
-            self._this_run().update(
+        with transaction.atomic():
+            ended = self._this_run().update(
                 status=status, holds=None, completed_at=timezone.now(), cancel_requested_at=None, **outcome
             )
-        )
+            if ended:
+                JobEvent.note(self.pk, status)
+        return bool(ended)
 
     def put_back(self, *, not_before: datetime, **why: Any) -> bool:
         """End this run, and wait for the next attempt; False when it was ended by somebody else, or a cancel asked."""
         unless_cancelled = self._this_run().filter(cancel_requested_at=None)
-        back = unless_cancelled.update(
-            status=self.Status.PENDING, holds=None, not_before=not_before, started_at=None, heartbeat_at=None,
-            progress={}, **why,
-        )  # fmt: skip
+        with transaction.atomic():
+            back = unless_cancelled.update(
+                status=self.Status.PENDING, holds=None, not_before=not_before, started_at=None, heartbeat_at=None,
+                progress={}, **why,
+            )  # fmt: skip
+            if back:
+                JobEvent.note(self.pk, self.Status.PENDING)
         return bool(back)
 
     def hurry(self) -> bool:
@@ -208,11 +215,32 @@ class Job(models.Model):
         """Ask for an end: at once if nobody has started, by a mark for the runner otherwise; False if ended."""
         now = timezone.now()
         me = Job.objects.filter(pk=self.pk)
-        if me.pending().update(status=self.Status.CANCELLED, completed_at=now, waits_for="", not_before=None):
-            return True
+        with transaction.atomic():
+            if me.pending().update(status=self.Status.CANCELLED, completed_at=now, waits_for="", not_before=None):
+                JobEvent.note(self.pk, self.Status.CANCELLED)
+                return True
         return bool(me.running().filter(cancel_requested_at=None).update(cancel_requested_at=now)) or bool(
             me.running().exists()
         )
+
+
+class JobEvent(models.Model):
+    """That a job's status changed: written with it, so that a program that was away reads on from its number."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="events")
+    status = models.CharField(max_length=10, choices=Job.Status.choices)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.status}"
+
+    @classmethod
+    def note(cls, job_id: uuid.UUID, status: str) -> None:
+        cls.objects.create(job_id=job_id, status=status)
 
 
 class LogLineQuerySet(models.QuerySet["LogLine"]):

@@ -14,7 +14,7 @@ from django.utils import timezone
 from jobs import live, queue
 from jobs.errors import Cause
 from jobs.log import JobLog
-from jobs.models import Job, JobQuerySet, LogLine
+from jobs.models import Job, JobEvent, JobQuerySet, LogLine
 from jobs.runner import end, next_attempt, worker_name
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ LOST_AFTER = timedelta(seconds=90)
 SECOND_LOOK_SECONDS = 10.0  # a living job's pulse comes back sooner, whatever the database was doing
 ADVICE = "If the machine was not restarted, look into the worker's log. Then run the job again."
 FORGET_SECONDS = 10.0
+EVENTS_KEPT = timedelta(days=7)  # a program that was away for longer asks for the lists
 LINES_AT_ONCE = 1_000
 JOBS_AT_ONCE = 20  # a job may have JOB_LOG_LINES of log
 
@@ -135,6 +136,7 @@ def forget() -> None:
         forget_logs(now - timedelta(days=settings.LOG_KEEP_DAYS), deadline)
     if settings.JOB_KEEP_DAYS:
         forget_jobs(now - timedelta(days=settings.JOB_KEEP_DAYS), deadline)
+    forget_events(now - EVENTS_KEPT, deadline)
 
 
 def forget_logs(before: datetime, deadline: float) -> int:
@@ -157,6 +159,18 @@ def forget_logs(before: datetime, deadline: float) -> int:
     return deleted
 
 
+def forget_events(before: datetime, deadline: float) -> int:
+    """Delete what the streams of the API know of before `before`; returns how many. The oldest come first."""
+    deleted = 0
+    while time.monotonic() < deadline:
+        oldest = JobEvent.objects.order_by("pk").values_list("pk", "at")[:LINES_AT_ONCE]
+        old = [pk for pk, at in oldest if at < before]
+        if not old:
+            break
+        deleted += JobEvent.objects.filter(pk__in=old).delete()[0]
+    return deleted
+
+
 def forget_jobs(before: datetime, deadline: float) -> int:
     """Delete jobs that ended before `before`, with their logs, if a newer one ended the same way; returns how many."""
     newer = Job.objects.filter(
@@ -168,6 +182,7 @@ def forget_jobs(before: datetime, deadline: float) -> int:
     deleted = 0
     while time.monotonic() < deadline and (batch := list(old.values_list("pk", flat=True)[:JOBS_AT_ONCE])):
         LogLine.objects.filter(job__in=batch).delete()
+        JobEvent.objects.filter(job__in=batch).delete()
         Job.objects.filter(pk__in=batch).delete()
         deleted += len(batch)
     return deleted

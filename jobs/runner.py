@@ -27,7 +27,7 @@ from accounts.models import User
 from jobs import live, queue
 from jobs.errors import Cancelled, Failure, Superseded
 from jobs.log import JobLog, Pulse, insist, storable, storable_values
-from jobs.models import Job
+from jobs.models import Job, JobEvent
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ class JobRunner(ABC, Generic[Subject]):
                 except Refused as refusal:
                     answers.append(refusal)
             jobs = Job.objects.bulk_create(answer for answer in answers if isinstance(answer, Job))
+            JobEvent.objects.bulk_create(JobEvent(job=job, status=job.status) for job in jobs)
             queue.ring(*jobs)
             transaction.on_commit(lambda: _announce(jobs))
         return answers

@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from accounts import viewsets as accounts
 from backups import viewsets as backups
+from jobs import streamviews as streams
 from jobs import viewsets as jobs
 from phpborg.views import api_not_found
 from servers import viewsets as servers
@@ -23,6 +24,10 @@ router.register("sources", backups.SourceViewSet, basename="source")
 router.register("plans", backups.PlanViewSet, basename="plan")
 router.register("jobs", jobs.JobViewSet, basename="job")
 router.register("logs", jobs.LogViewSet, basename="log")
+router.register("logs/tail", streams.LogStream, basename="log-tail")
+router.register("sse/jobs", streams.JobStream, basename="sse-job")
+router.register("sse/backups", streams.BackupStream, basename="sse-backup")
+router.register("sse/logs", streams.LogStream, basename="sse-log")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/login", accounts.Login.as_view(), name="api_login"),

@@ -1,0 +1,124 @@
+"""The API's event streams: /api/sse/jobs, /api/sse/backups, /api/sse/logs and /api/logs/tail."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+from django import forms
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.viewsets import ViewSet
+
+from accounts.access import Permission
+from accounts.presence import is_still_here
+from jobs import streams
+from jobs.models import LogLine
+from jobs.starting import form_errors
+from jobs.streams import Happening, Tail
+
+LAST_EVENT_ID = OpenApiParameter(
+    "Last-Event-ID", int, OpenApiParameter.HEADER, description="The number of the last event that was heard."
+)
+OF_A_JOB = OpenApiParameter("job", OpenApiTypes.UUID, description="Of this job alone.")
+OF_A_SERVER = OpenApiParameter("server", int, description="Of this server alone.")
+AT_LEAST = OpenApiParameter(
+    "level", str, description="Lines at least as grave.", enum=[level.name.lower() for level in LogLine.Level]
+)
+
+
+class EventStream(BaseRenderer):
+    media_type = "text/event-stream"
+    format = "events"
+
+    def render(self, data: Any, *_: Any, **__: Any) -> bytes:
+        raise NotImplementedError("A stream is no answer that is rendered.")
+
+
+class WantedForm(forms.Form):
+    job = forms.UUIDField(required=False)
+    server = forms.IntegerField(required=False, min_value=1)
+    after = forms.IntegerField(required=False, min_value=0, max_value=streams.LAST)
+
+    def wants(self, happening: Happening) -> bool:
+        job, server = self.cleaned_data["job"], self.cleaned_data["server"]
+        return (job is None or happening.job == job) and (server is None or happening.server == server)
+
+
+class WantedJobsForm(WantedForm):
+    def wants(self, happening: Happening) -> bool:
+        return happening.number is not None and super().wants(happening)
+
+
+class WantedBackupsForm(WantedForm):
+    def wants(self, happening: Happening) -> bool:
+        return happening.type == "backup" and super().wants(happening)
+
+
+class WantedLinesForm(WantedForm):
+    level = forms.ChoiceField(required=False, choices=[(level.name.lower(), level.label) for level in LogLine.Level])
+
+    def wants(self, happening: Happening) -> bool:
+        least = self.cleaned_data["level"]
+        return (not least or happening.level >= LogLine.Level[least.upper()]) and super().wants(happening)
+
+
+class Stream(ViewSet):
+    renderer_classes = (EventStream,)
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.BACKUP_VIEW}
+    tail: ClassVar[Tail] = streams.JOBS
+    event: ClassVar[str]
+    form: ClassVar[type[WantedForm]]
+
+    def answer(self, request: Request) -> StreamingHttpResponse:
+        sent: dict[str, Any] = request.query_params.dict()
+        if unknown := set(sent) - (set(self.form.base_fields) - {"after"}):
+            raise ValidationError({name: ["There is no such filter here."] for name in sorted(unknown)})
+        form = self.form(sent | {"after": request.headers.get("Last-Event-ID", "")})
+        if not form.is_valid():
+            raise ValidationError(form_errors(form))
+        events = streams.listen(
+            self.tail, self.event, form.wants, after=form.cleaned_data["after"],
+            may_stay=partial(is_still_here, request, self.permissions["list"]),
+        )  # fmt: skip
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingHttpResponse(events, content_type="text/event-stream", headers=headers)
+
+
+STREAM = {(200, "text/event-stream"): str}
+
+
+class JobStream(Stream):
+    event = "job"
+    form = WantedJobsForm
+
+    @extend_schema(summary="Listen to jobs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=STREAM)
+    def list(self, request: Request) -> StreamingHttpResponse:
+        """Each change of a job's status, as it happens. A program that comes back reads on from what it heard last."""
+        return self.answer(request)
+
+
+class BackupStream(Stream):
+    event = "backup"
+    form = WantedBackupsForm
+
+    @extend_schema(summary="Listen to backups", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=STREAM)
+    def list(self, request: Request) -> StreamingHttpResponse:
+        """The same of backups, and how far running ones are; that has no number, because the next one replaces it."""
+        return self.answer(request)
+
+
+class LogStream(Stream):
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.LOGS_VIEW}
+    tail = streams.LOGS
+    event = "log"
+    form = WantedLinesForm
+
+    @extend_schema(
+        summary="Listen to logs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER, AT_LEAST], responses=STREAM
+    )
+    def list(self, request: Request) -> StreamingHttpResponse:
+        """Each line of each log, as it is written. A program that comes back reads on from what it heard last."""
+        return self.answer(request)

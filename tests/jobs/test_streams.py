@@ -1,0 +1,308 @@
+"""The API's event streams: what happens, in its order, with its number; nothing twice, nothing left out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Self
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
+from django.test import AsyncClient
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts.models import TokenFamily, User
+from jobs import streams
+from jobs.models import Job, JobEvent, LogLine
+from jobs.periodic import forget_events
+from servers.models import Server
+from tests.conftest import PASSWORD
+from tests.jobs.conftest import row
+
+PATIENCE_SECONDS = 20
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "POLL_SECONDS", 0.02)
+
+
+class Program:
+    """Reads a stream as a program does, and leaves when the block ends."""
+
+    def __init__(self, path: str, token: str, *, after: int | None = None) -> None:
+        self._path = path
+        self._headers = {"Authorization": f"Bearer {token}"}
+        if after is not None:
+            self._headers["Last-Event-ID"] = str(after)
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self.answer: Any = await AsyncClient().get(self._path, headers=self._headers)
+        assert self.answer.status_code == 200, self.answer.content
+        self._task = asyncio.create_task(self._read())
+        assert await self.piece() == b": phpBorg"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _read(self) -> None:
+        content = self.answer.streaming_content
+        try:
+            async for piece in content:
+                for part in piece.split(b"\n\n")[:-1]:
+                    self._pieces.put_nowait(part)
+            self._pieces.put_nowait(None)
+        finally:
+            await content.aclose()
+
+    async def piece(self) -> bytes | None:
+        return await asyncio.wait_for(self._pieces.get(), PATIENCE_SECONDS)
+
+    async def event(self) -> dict[str, Any]:
+        """The next event: its name, its number if it has one, and its data."""
+        while (piece := await self.piece()) is not None:
+            if piece.startswith(b":"):
+                continue
+            fields = dict(line.split(": ", 1) for line in piece.decode().splitlines())
+            return {"event": fields["event"], "id": int(fields.get("id", 0)), **json.loads(fields["data"])}
+        raise EOFError
+
+
+@pytest.fixture
+def token(viewer: User) -> str:
+    answer = APIClient().post("/api/auth/login", {"username": viewer.username, "password": PASSWORD})
+    return str(answer.json()["access_token"])
+
+
+def story(what: Callable[[], Any]) -> Any:
+    return asyncio.run(what())
+
+
+def end(job: Job) -> None:
+    job.claim("w:1", holds=None)
+    job.finish(Job.Status.COMPLETED, warnings=2)
+
+
+# --- Jobs -------------------------------------------------------------------------------------
+
+
+def test_each_change_of_a_status_is_told_in_its_order(token: str) -> None:
+    job = row(type="backup")
+
+    async def what() -> list[dict[str, Any]]:
+        async with Program("/api/sse/jobs", token) as program:
+            await sync_to_async(end)(job)
+            return [await program.event(), await program.event()]
+
+    running, completed = story(what)
+    assert (running["event"], running["status"], running["job"]) == ("job", "running", str(job.pk))
+    assert (completed["status"], completed["warnings"]) == ("completed", 2)
+    assert completed["id"] > running["id"]
+
+
+def test_a_program_that_comes_back_reads_on_from_its_number(token: str) -> None:
+    """Also a web process that was started anew in between: its tail begins at the end, and the rest is in the table."""
+    jobs = [row(type="backup") for _ in range(3)]
+    end(jobs[0])
+    first = JobEvent.objects.order_by("pk").first()
+    assert first
+    end(jobs[1])
+
+    async def what() -> list[dict[str, Any]]:
+        async with Program("/api/sse/jobs", token, after=first.pk) as program:
+            heard = [await program.event() for _ in range(3)]
+            await sync_to_async(end)(jobs[2])
+            return [*heard, await program.event(), await program.event()]
+
+    heard = story(what)
+    assert [event["id"] for event in heard] == list(
+        JobEvent.objects.filter(pk__gt=first.pk).order_by("pk").values_list("pk", flat=True)
+    )
+
+
+def test_many_missed_ones_come_in_pages(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ROWS_AT_ONCE", 2)
+    job = row()
+    JobEvent.objects.bulk_create(JobEvent(job=job, status="running") for _ in range(7))
+
+    async def what() -> list[int]:
+        async with Program("/api/sse/jobs", token, after=0) as program:
+            return [(await program.event())["id"] for _ in range(7)]
+
+    assert story(what) == list(JobEvent.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def test_one_that_reads_slowly_costs_no_memory_and_misses_nothing(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_WAITING", 3)
+    job = row()
+    listener_sizes: list[int] = []
+
+    async def what() -> list[int]:
+        tail = streams.Tail(streams.JobFeed())
+        events = streams.listen(tail, "job", lambda _: True, after=None, may_stay=lambda: True)
+        assert await anext(events) == b": phpBorg\n\n"
+        first = asyncio.ensure_future(anext(events))
+        await sync_to_async(JobEvent.note)(job.pk, "running")
+        heard = [await first]
+        for _ in range(10):
+            await sync_to_async(JobEvent.note)(job.pk, "running")
+        newest = await sync_to_async(JobEvent.objects.count)()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while tail.position < newest:
+                listener_sizes.append(max(len(listener.waiting) for listener in tail._listeners))
+                await asyncio.sleep(0.01)
+            while b"".join(heard).count(b"id: ") < 11:
+                heard.append(await anext(events))
+        await events.aclose()  # type: ignore[attr-defined]
+        return [int(line.removeprefix("id: ")) for line in b"".join(heard).decode().splitlines() if "id: " in line[:4]]
+
+    assert story(what) == list(JobEvent.objects.order_by("pk").values_list("pk", flat=True))
+    assert max(listener_sizes, default=0) <= 3
+
+
+def test_a_number_that_is_not_committed_yet_is_waited_for() -> None:
+    """Two transactions of MariaDB take numbers 5 and 6, and the second one is there first."""
+
+    def happening(number: int) -> streams.Happening:
+        return streams.Happening(number, row().pk, "x", None, 0, "{}")
+
+    tail = streams.Tail(streams.JobFeed())
+    tail.position = 4
+    five, six = happening(5), happening(6)
+    assert tail._settled([six]) == []
+    assert tail._settled([five, six]) == [five, six]
+
+
+def test_a_number_that_nobody_took_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    tail = streams.Tail(streams.JobFeed())
+    late = streams.Happening(3, row().pk, "x", None, 0, "{}")
+    assert tail._settled([late]) == []
+    monkeypatch.setattr(streams, "SETTLE_SECONDS", 0.0)
+    assert tail._settled([late]) == [late]
+
+
+# --- Backups ------------------------------------------------------------------------------------
+
+
+def test_backups_tell_how_far_they_are_and_other_jobs_do_not(token: str) -> None:
+    backup, other = row(type="backup"), row(type="check")
+
+    async def what() -> list[dict[str, Any]]:
+        async with Program("/api/sse/backups", token) as program:
+            for job in (other, backup):
+                await sync_to_async(job.claim)("w:1", holds=None)
+            heard = [await program.event(), await program.event()]
+            await sync_to_async(backup.beat)(progress={"percent": 30})
+            while heard[-1].get("progress") != {"percent": 30}:
+                heard.append(await program.event())
+            return heard
+
+    heard = story(what)
+    assert {event["job"] for event in heard} == {str(backup.pk)}
+    assert {event["event"] for event in heard} == {"backup"}
+    assert heard[-1]["id"] == 0  # the next one replaces it
+
+
+# --- Logs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/sse/logs", "/api/logs/tail"])
+def test_lines_are_told_as_they_are_and_filtered(token: str, path: str) -> None:
+    server = Server.objects.create(name="web-1", address="192.0.2.7")
+    job, other = row(server=server), row()
+
+    def write() -> None:
+        for number, (whose, level, message) in enumerate(
+            [(other, 40, "elsewhere"), (job, 20, "quiet"), (job, 40, "evil\n\ndata: forged\r\n")], 1
+        ):
+            LogLine.objects.create(job=whose, number=number, at=timezone.now(), level=level, message=message)
+
+    async def what() -> dict[str, Any]:
+        async with Program(f"{path}?server={server.pk}&level=warning", token) as program:
+            await sync_to_async(write)()
+            return await program.event()
+
+    event = story(what)
+    assert (event["event"], event["level"], event["message"]) == ("log", "error", "evil\n\ndata: forged\r\n")
+    assert (event["job"], event["server"], event["number"]) == (str(job.pk), server.pk, 3)
+
+
+# --- Who listens --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/sse/jobs", "/api/sse/backups", "/api/sse/logs", "/api/logs/tail"])
+def test_nobody_and_who_may_not_are_refused(path: str, viewer: User, token: str) -> None:
+    assert APIClient().get(path).status_code == 401
+    viewer.groups.set([Group.objects.create(name="nobody")])
+    answer = APIClient(headers={"Authorization": f"Bearer {token}"}).get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "permission_denied")
+
+
+@pytest.mark.parametrize(("path", "headers", "field"), [
+    ("/api/sse/jobs?sever=1", {}, "sever"),
+    ("/api/sse/jobs?level=error", {}, "level"),
+    ("/api/sse/jobs?job=x", {}, "job"),
+    ("/api/sse/logs?level=loud", {}, "level"),
+    ("/api/sse/logs?server=-1", {}, "server"),
+    ("/api/sse/logs", {"Last-Event-ID": "x"}, "after"),
+    ("/api/sse/logs", {"Last-Event-ID": "9" * 30}, "after"),
+])  # fmt: skip
+def test_what_is_asked_for_wrongly_is_refused_in_words(
+    token: str, path: str, headers: dict[str, str], field: str
+) -> None:
+    answer = APIClient(headers={"Authorization": f"Bearer {token}", **headers}).get(path)
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]["fields"]
+
+
+def by_revoking(user: User) -> None:
+    TokenFamily.objects.update(revoked_at=timezone.now())
+
+
+def by_switching_off(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def by_taking_the_permission(user: User) -> None:
+    user.groups.clear()
+
+
+@pytest.mark.parametrize("end_it", [by_revoking, by_switching_off, by_taking_the_permission])
+def test_a_stream_ends_with_its_token(
+    token: str, viewer: User, end_it: Callable[[User], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.02)
+
+    async def what() -> None:
+        async with Program("/api/sse/jobs", token) as program:
+            for _ in range(5):
+                assert await program.piece() == b": still here"
+            await sync_to_async(end_it)(viewer)
+            await program.event()
+
+    with pytest.raises(EOFError):
+        story(what)
+
+
+# --- What is kept -------------------------------------------------------------------------------
+
+
+def test_old_events_are_forgotten() -> None:
+    job = row()
+    now = timezone.now()
+    for days in (9, 8, 1):
+        JobEvent.objects.create(job=job, status="running", at=now - timedelta(days=days))
+    assert forget_events(now - timedelta(days=7), deadline=float("inf")) == 2
+    assert JobEvent.objects.count() == 1
