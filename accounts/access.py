@@ -65,6 +65,9 @@ ROLE_LABELS = {
 
 
 def can(user: "User | AnonymousUser", permission: Permission) -> bool:
+    limit: frozenset[str] | None = getattr(user, "limited_to", None)
+    if limit is not None and permission not in limit:
+        return False
     return user.is_active and user.has_perm(f"accounts.{permission}")
 
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission, can
-from accounts.models import AuditEntry, TokenFamily, User
+from accounts.models import ApiToken, AuditEntry, TokenFamily, User
 from accounts.operators import OperatorAdmin
 
 admin.site.unregister(Group)
@@ -57,6 +57,22 @@ class TokenFamilyAdmin(OperatorAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         """Ends that login; without it nobody who ever had one could be deleted."""
         return can(request.user, Permission.USER_MANAGE)
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(OperatorAdmin):
+    seen_with = Permission.USER_MANAGE
+    list_display = ("user", "name", "prefix", "created_at", "last_used_at", "expires_at", "revoked_at")
+    list_select_related = ("user",)
+    fields = ("user", "name", "prefix", "permissions", "created_at", "last_used_at", "expires_at", "revoked_at")
+    search_fields = ("user__username", "name", "prefix")
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Ends it; without it nobody who ever had one could be deleted."""
+        return can(request.user, Permission.USER_MANAGE)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return "sha256" not in lookup and super().lookup_allowed(lookup, value, request)
 
 
 @admin.register(AuditEntry)

@@ -1,13 +1,16 @@
+from datetime import timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from accounts.models import User
+from accounts.access import PERMISSION_LABELS, can
+from accounts.models import ApiToken, User
 from accounts.throttle import seconds_to_wait
 
 
@@ -43,3 +46,28 @@ class ProfileForm(forms.ModelForm[User]):
         super().__init__(*args, **kwargs)
         zones = [(zone, zone) for zone in sorted(available_timezones())]
         self.fields["time_zone"].choices = [("", _("As the site")), *zones]  # type: ignore[attr-defined]
+
+
+class ApiTokenForm(forms.Form):
+    """`lifetime` is in days; "" is for ever."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=100, help_text=_("What will use it: a script, a machine, a monitoring system.")
+    )
+    permissions = forms.MultipleChoiceField(label=_("It may"), widget=forms.CheckboxSelectMultiple)
+    lifetime = forms.ChoiceField(
+        label=_("Ends after"),
+        required=False,
+        initial=str(ApiToken.LIFETIME.days),
+        choices=[("30", _("30 days")), ("90", _("90 days")), ("365", _("A year")), ("", _("Never"))],
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["permissions"].choices = [  # type: ignore[attr-defined]
+            (name, label) for name, label in PERMISSION_LABELS.items() if can(user, name)
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        days = self.cleaned_data.pop("lifetime", "")
+        return {**self.cleaned_data, "expires_at": timezone.now() + timedelta(days=int(days)) if days else None}

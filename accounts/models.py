@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, ClassVar, Self
 from zoneinfo import available_timezones
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
 
-from accounts.access import PERMISSION_LABELS, Permission
+from accounts.access import PERMISSION_LABELS, Permission, can
 
 
 def validate_time_zone(value: str) -> None:
@@ -36,6 +40,9 @@ class User(AbstractUser):
         _("time zone"), max_length=64, blank=True, validators=[validate_time_zone]
     )  # "": the site's
     theme = models.CharField(_("appearance"), max_length=8, blank=True, choices=Theme.choices)
+
+    # At most these in this request, which an API token makes; None: all that the roles give.
+    limited_to: frozenset[str] | None = None
 
     class Meta:
         # Ours only: the tables of this project are not guarded by Django's add/change/delete/view.
@@ -86,6 +93,109 @@ class TokenFamily(models.Model):
     @staticmethod
     def new_number() -> str:
         return secrets.token_hex(16)
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def of(self, user: User | AnonymousUser) -> Self:
+        return self.filter(revoked_at=None, user_id=user.pk)
+
+    def for_user(self, user: User | AnonymousUser) -> Self:
+        """Those that `user` may see: their own, or everybody's for who manages users."""
+        return self.filter(revoked_at=None) if can(user, Permission.USER_MANAGE) else self.of(user)
+
+
+class ApiToken(models.Model):
+    """What a machine shows instead of a login: `phpborg_<prefix>_<secret>`.
+
+    It does what its owner may do now, and of that only what it was made for. It does not end with a new password:
+    it was never derived from one, and what runs at night must not stop because somebody changed theirs. Whoever
+    fears that it is known revokes it. While its owner is switched off it opens nothing.
+    """
+
+    MARK: ClassVar[str] = "phpborg_"
+    LIFETIME: ClassVar[timedelta] = timedelta(days=365)  # unless its maker says something else
+    NOTED_EVERY: ClassVar[timedelta] = timedelta(minutes=1)
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(_("name"), max_length=100)
+    prefix = models.CharField(max_length=12, unique=True)
+    # Of the whole text. 256 random bits cannot be guessed, so a slow hash would only slow down every request.
+    sha256 = models.CharField(max_length=64)
+    permissions: models.JSONField[Any, Any] = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)  # None: never
+    last_used_at = models.DateTimeField(null=True)  # to the minute
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.MARK}{self.prefix})"
+
+    @classmethod
+    def make(
+        cls, user: User, *, name: str, permissions: Iterable[str], expires_at: datetime | None
+    ) -> tuple[ApiToken, str]:
+        """A new token and its text, which nobody can read again."""
+        prefix = secrets.token_hex(6)
+        text = f"{cls.MARK}{prefix}_{secrets.token_hex(32)}"
+        token = cls.objects.create(
+            user=user, name=name, prefix=prefix, sha256=sha256(text.encode()).hexdigest(),
+            permissions=sorted(permissions), expires_at=expires_at,
+        )  # fmt: skip
+        return token, text
+
+    @classmethod
+    def find(cls, text: str) -> ApiToken | None:
+        """The token of this text, dead or alive."""
+        prefix = text.removeprefix(cls.MARK).partition("_")[0]
+        token = cls.objects.select_related("user").filter(prefix=prefix).first()
+        shown = sha256(text.encode()).hexdigest()
+        return token if token and constant_time_compare(token.sha256, shown) else None
+
+    def has_expired(self, now: datetime | None = None) -> bool:
+        return self.expires_at is not None and self.expires_at <= (now or timezone.now())
+
+    def is_alive(self, now: datetime) -> bool:
+        return self.revoked_at is None and not self.has_expired(now) and self.user.is_active
+
+    def caller(self) -> User:
+        """Its owner, who may do no more than the token was made for."""
+        self.user.limited_to = frozenset(self.permissions)
+        return self.user
+
+    def note_use(self, now: datetime) -> None:
+        """Remember that it was used, with at most one write a minute however many requests there are."""
+        before = now - self.NOTED_EVERY
+        if self.last_used_at and self.last_used_at > before:
+            return
+        unnoted = ApiToken.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=before), pk=self.pk)
+        unnoted.update(last_used_at=now)
+
+    def revoke(self) -> bool:
+        """End it for good; False if it had been already."""
+        return bool(ApiToken.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now()))
+
+
+class StoredAnswer(models.Model):
+    """The answer to a POST that carried an Idempotency-Key (accounts.idempotency)."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=64, unique=True)  # a digest of who asked, and of the key
+    request = models.CharField(max_length=64)  # a keyed digest of path and body
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    status = models.PositiveSmallIntegerField(null=True)  # None: still being answered
+    body = models.BinaryField(default=b"")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.status or 'unanswered'}, {self.created_at:%Y-%m-%d %H:%M}"
 
 
 class AuditEntry(models.Model):

@@ -2,10 +2,12 @@
 
 The payload is API.md's. `jti` starts with the id of the login's TokenFamily, so one query finds
 the family and its user on each request: a family that is revoked, or whose user was deactivated
-or has a new password, ends every token at once.
+or has a new password, ends every token at once. API tokens of machines are ApiToken's.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +16,14 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts import audit
 from accounts.access import permissions_of
-from accounts.models import TokenFamily, User
+from accounts.models import ApiToken, TokenFamily, User
 
 HEX_OF_UUID = 32
 
@@ -118,8 +121,36 @@ def _end_stolen(family: TokenFamily, request: HttpRequest) -> None:
         audit.record("token.reused", request=request, user=family.user, target=str(family.pk))
 
 
+# --- API tokens ---------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def make_api_token(
+    user: User, request: HttpRequest | Request, *, name: str, permissions: Iterable[str], expires_at: datetime | None
+) -> tuple[ApiToken, str]:
+    """An API token of `user` and its text, for page and API."""
+    token, text = ApiToken.make(user, name=name, permissions=permissions, expires_at=expires_at)
+    detail = {"permissions": token.permissions, "expires_at": expires_at.isoformat() if expires_at else None}
+    audit.record("api_token.made", request=request, target=str(token), detail=detail)
+    return token, text
+
+
+@transaction.atomic
+def revoke_api_token(token: ApiToken, request: HttpRequest | Request) -> None:
+    if token.revoke():
+        detail = {"user": token.user.username}
+        audit.record("api_token.revoked", request=request, target=str(token), detail=detail)
+
+
 class TokenAuthentication(JWTAuthentication):
-    """`Authorization: Bearer <access token>`; the family is asked on every request."""
+    """`Authorization: Bearer <access token, or API token>`; the family, or the API token, is asked on every request."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        header = self.get_header(request)
+        text = self.get_raw_token(header) if header is not None else None
+        if text is not None and text.startswith(ApiToken.MARK.encode()):
+            return _machine(text.decode("ascii", "replace"))
+        return super().authenticate(request)
 
     def get_user(self, validated_token: Token) -> Any:
         if not isinstance(validated_token, AccessToken):
@@ -128,6 +159,18 @@ class TokenAuthentication(JWTAuthentication):
         if not family.is_alive(timezone.now()):
             raise AuthenticationFailed("This login has ended. Log in again.", "login_ended")
         return family.user
+
+
+def _machine(text: str) -> tuple[User, ApiToken]:
+    token, now = ApiToken.find(text), timezone.now()
+    if token is None:
+        raise InvalidToken
+    if not token.is_alive(now):
+        raise AuthenticationFailed(
+            "This API token has expired, was revoked, or its user is switched off.", "token_ended"
+        )
+    token.note_use(now)
+    return token.caller(), token
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -1,16 +1,21 @@
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import audit
-from accounts.forms import LoginForm, ProfileForm
-from accounts.models import User
+from accounts import audit, tokens
+from accounts.access import signed_in
+from accounts.forms import ApiTokenForm, LoginForm, ProfileForm
+from accounts.models import ApiToken, User
 
 
 class Login(auth_views.LoginView):
@@ -27,14 +32,46 @@ class Login(auth_views.LoginView):
 @login_required
 @require_http_methods(["GET", "POST"])
 def profile(request: HttpRequest) -> HttpResponse:
-    assert isinstance(request.user, User)
-    form = ProfileForm(request.POST or None, instance=User.objects.get(pk=request.user.pk))
+    form = ProfileForm(request.POST or None, instance=User.objects.get(pk=signed_in(request).pk))
     if request.method == "POST" and form.is_valid():
         form.save()
         messages.success(request, _("Your profile is saved."))
         return redirect("profile")
-    status = 400 if form.errors else 200
-    return render(request, "accounts/profile.html", {"form": form}, status=status)
+    return show_profile(request, form=form, status=400 if form.errors else 200)
+
+
+def show_profile(request: HttpRequest, *, status: int = 200, **shown: Any) -> HttpResponse:
+    user = signed_in(request)
+    context = {
+        "form": ProfileForm(instance=User.objects.get(pk=user.pk)),
+        "token_form": ApiTokenForm(user=user),
+        "page": Paginator(ApiToken.objects.of(user), 25).get_page(request.GET.get("page")),
+        **shown,
+    }
+    return render(request, "accounts/profile.html", context, status=status)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "POST"])
+def api_tokens(request: HttpRequest) -> HttpResponse:
+    """Make an API token. Its text is in this one answer: after a redirect it would have to be kept for a while."""
+    if request.method == "GET":
+        return redirect("profile")  # somebody who loads the answer's address again
+    form = ApiTokenForm(request.POST, user=signed_in(request))
+    if not form.is_valid():
+        return show_profile(request, token_form=form, status=400)
+    token, text = tokens.make_api_token(signed_in(request), request, **form.cleaned_data)
+    return show_profile(request, made=token, made_text=text)
+
+
+@login_required
+@require_POST
+def api_token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(ApiToken.objects.of(request.user), pk=pk)
+    tokens.revoke_api_token(token, request)
+    messages.success(request, _("The token “%(name)s” is revoked.") % {"name": token.name})
+    return redirect("profile")
 
 
 class PasswordChange(auth_views.PasswordChangeView):
@@ -44,5 +81,8 @@ class PasswordChange(auth_views.PasswordChangeView):
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         response = super().form_valid(form)
         audit.record("password.changed", request=self.request)
-        messages.success(self.request, _("Your password is changed. Every other session and token has ended."))
+        messages.success(
+            self.request,
+            _("Your password is changed. Every other session and login has ended. API tokens go on; see below."),
+        )
         return response

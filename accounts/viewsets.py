@@ -1,17 +1,40 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate
-from drf_spectacular.utils import extend_schema
+from django.contrib.auth.models import Group
+from django.contrib.auth.models import Permission as DjangoPermission
+from django.db import transaction
+from django.db.models import Prefetch, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from accounts import audit, tokens
-from accounts.access import Permission, signed_in
-from accounts.models import User
-from accounts.serializers import LoginSerializer, PairSerializer, RefreshSerializer, UserSerializer
+from accounts.access import Permission, can, signed_in
+from accounts.errors import Conflict, NotAllowed
+from accounts.filters import ApiTokenFilter, UserFilter
+from accounts.models import ApiToken, ApiTokenQuerySet, User
+from accounts.people import refuse_beyond, remove, somebody_stays_in_charge
+from accounts.serializers import (
+    AccountSerializer,
+    ApiTokenSerializer,
+    LoginSerializer,
+    MadeApiTokenSerializer,
+    NewAccountSerializer,
+    NewApiTokenSerializer,
+    PairSerializer,
+    RefreshSerializer,
+    RoleSerializer,
+    UserSerializer,
+)
 from accounts.throttle import seconds_to_wait
 
 
@@ -30,6 +53,7 @@ class PublicView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    answers_with_secrets = True
 
     def get_authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'  # without one DRF answers 403 where 401 is meant
@@ -66,6 +90,7 @@ class Refresh(PublicView):
 
 class Logout(APIView):
     permissions: ClassVar[dict[str, Permission | None]] = {"post": None}
+    answers_with_secrets = True  # it has none, but belongs to the two before it
 
     @extend_schema(request=RefreshSerializer, responses={204: None}, summary="Log out")
     def post(self, request: Request) -> Response:
@@ -86,3 +111,116 @@ class Me(APIView):
     def get(self, request: Request) -> Response:
         """The signed-in user with roles and permissions."""
         return Response(UserSerializer(signed_in(request)).data)
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List API tokens",
+        description="Your own; with `?user=` those of that user, which needs user.manage. Never their text.",
+    ),
+)
+class ApiTokenViewSet(
+    mixins.ListModelMixin, mixins.CreateModelMixin, mixins.DestroyModelMixin, GenericViewSet[ApiToken]
+):
+    serializer_class = ApiTokenSerializer
+    filterset_class = ApiTokenFilter
+    permissions: ClassVar[dict[str, Permission | None]] = dict.fromkeys(("list", "create", "destroy"))
+    answers_with_secrets = True
+
+    def get_queryset(self) -> ApiTokenQuerySet:
+        found, me = ApiToken.objects.select_related("user"), self.request.user
+        own = self.action == "list" and "user" not in self.request.query_params
+        return found.of(me) if own else found.for_user(me)
+
+    @extend_schema(summary="Make an API token", request=NewApiTokenSerializer, responses={201: MadeApiTokenSerializer})
+    @transaction.atomic
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """For yourself, with some of the permissions that you have. `token` is shown this once.
+
+        An API token makes none, and an `Idempotency-Key` is not heeded: the answer is stored nowhere.
+        """
+        if isinstance(request.auth, ApiToken):
+            raise NotAllowed(_("An API token makes no other. Log in to make one."))
+        asked = NewApiTokenSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        values = {"expires_at": timezone.now() + ApiToken.LIFETIME, **asked.validated_data}
+        token, text = tokens.make_api_token(signed_in(request), request, **values)
+        return Response({**ApiTokenSerializer(token).data, "token": text}, status=201)
+
+    @extend_schema(summary="Revoke an API token")
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """It opens nothing from now on. An API token revokes itself; others only if it may manage users."""
+        token = self.get_object()
+        by_another = isinstance(request.auth, ApiToken) and request.auth != token
+        if by_another and not can(request.user, Permission.USER_MANAGE):
+            raise NotAllowed(_("An API token revokes only itself."))
+        tokens.revoke_api_token(token, request)
+        return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List users"),
+    retrieve=extend_schema(summary="Show a user"),
+    create=extend_schema(summary="Add a user"),
+    update=extend_schema(summary="Replace a user's settings", description="Without `password` it stays as it is."),
+    partial_update=extend_schema(
+        summary="Change a user's settings",
+        description="A new password, or `is_active: false`, ends all sessions and logins. "
+        "409 if no administrator were left, or for switching off yourself.",
+    ),
+)
+class UserViewSet(ModelViewSet[User]):
+    serializer_class = AccountSerializer
+    filterset_class = UserFilter
+    permissions: ClassVar[dict[str, Permission | None]] = dict.fromkeys(
+        ("list", "retrieve", "create", "update", "partial_update", "destroy"), Permission.USER_MANAGE
+    )
+
+    def get_queryset(self) -> QuerySet[User]:
+        return User.objects.prefetch_related("groups").order_by("username")
+
+    def get_serializer_class(self) -> type[BaseSerializer[User]]:
+        return NewAccountSerializer if self.action == "create" else AccountSerializer
+
+    @transaction.atomic
+    def perform_create(self, serializer: BaseSerializer[User]) -> None:
+        user = serializer.save()
+        audit.record("user.added", request=self.request, target=user.username, detail={"roles": user.roles})
+
+    def perform_update(self, serializer: BaseSerializer[User]) -> None:
+        user, me = serializer.instance, signed_in(self.request)
+        assert user
+        refuse_beyond(me, user)
+        if user == me and serializer.validated_data.get("is_active") is False:
+            raise Conflict(_("You cannot switch yourself off. Ask another administrator."))
+        detail = {"fields": sorted(serializer.validated_data), "roles_before": user.roles}
+        with somebody_stays_in_charge():
+            changed = serializer.save()
+            detail["roles"] = changed.roles
+            audit.record("user.changed", request=self.request, target=changed.username, detail=detail)
+
+    @extend_schema(summary="Delete or switch off a user", responses={200: AccountSerializer, 204: None})
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """204 if the user is gone; 200 if switched off instead, as everybody is who has ever done something.
+
+        Jobs and the audit trail go on to name them. 409 for yourself and for the last administrator.
+        """
+        user, me = self.get_object(), signed_in(request)
+        refuse_beyond(me, user)
+        if user == me:
+            raise Conflict(_("You cannot remove yourself. Ask another administrator."))
+        with somebody_stays_in_charge():
+            is_gone = remove(user)
+            action = "user.deleted" if is_gone else "user.switched_off"
+            audit.record(action, request=request, target=user.username)
+        return Response(status=204) if is_gone else Response(self.get_serializer(user).data)
+
+
+@extend_schema_view(list=extend_schema(summary="List roles", description="What each of them may do."))
+class RoleViewSet(mixins.ListModelMixin, GenericViewSet[Group]):
+    serializer_class = RoleSerializer
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.USER_MANAGE}
+
+    def get_queryset(self) -> QuerySet[Group]:
+        ours = DjangoPermission.objects.filter(codename__in=list(Permission))
+        return Group.objects.prefetch_related(Prefetch("permissions", ours)).order_by("name")

@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from accounts import idempotency
 from jobs import live, queue
 from jobs.errors import Cause
 from jobs.log import JobLog
@@ -137,6 +138,12 @@ def forget() -> None:
     if settings.JOB_KEEP_DAYS:
         forget_jobs(now - timedelta(days=settings.JOB_KEEP_DAYS), deadline)
     forget_events(now - EVENTS_KEPT, deadline)
+
+
+@every(seconds=3600)
+def forget_answers() -> None:
+    """What was answered to an Idempotency-Key is kept for a day; `accounts` knows no periodic work of its own."""
+    idempotency.forget()
 
 
 def forget_logs(before: datetime, deadline: float) -> int:

@@ -28,6 +28,9 @@ router.register("logs/tail", streams.LogStream, basename="log-tail")
 router.register("sse/jobs", streams.JobStream, basename="sse-job")
 router.register("sse/backups", streams.BackupStream, basename="sse-backup")
 router.register("sse/logs", streams.LogStream, basename="sse-log")
+router.register("tokens", accounts.ApiTokenViewSet, basename="token")
+router.register("users", accounts.UserViewSet, basename="user")
+router.register("roles", accounts.RoleViewSet, basename="role")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/login", accounts.Login.as_view(), name="api_login"),

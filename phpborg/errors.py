@@ -11,19 +11,13 @@ from rest_framework.views import exception_handler
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenFailed
 from rest_framework_simplejwt.exceptions import InvalidToken
 
+from accounts.errors import Conflict
 from jobs.runner import Refused
 
 CODES = {
     400: "invalid", 401: "not_authenticated", 403: "permission_denied", 404: "not_found", 405: "method_not_allowed",
     406: "not_acceptable", 409: "conflict", 415: "unsupported_media_type", 429: "throttled", 503: "unavailable",
 }  # fmt: skip
-
-
-class Conflict(exceptions.APIException):
-    """What was asked does not fit the state that things are in."""
-
-    status_code = 409
-    default_code = "conflict"
 
 
 class Unavailable(exceptions.APIException):

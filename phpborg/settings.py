@@ -106,6 +106,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "accounts.idempotency.IdempotencyMiddleware",
 ]
 ROOT_URLCONF = "phpborg.urls"
 ASGI_APPLICATION = "phpborg.asgi.application"
@@ -255,7 +256,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["phpborg.listing.StrictFilters"],
     "DEFAULT_PAGINATION_CLASS": "phpborg.listing.Pages",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "phpborg.schema.Schema",
     "EXCEPTION_HANDLER": "phpborg.errors.answer_error",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }

@@ -13,7 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import audit, encryption
-from accounts.models import AuditEntry, EncryptionCanary, TokenFamily, User
+from accounts.models import ApiToken, AuditEntry, EncryptionCanary, TokenFamily, User
 from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
 from jobs.models import Job, LogLine
 from servers.models import Server, Tag
@@ -23,9 +23,9 @@ PLAIN = "recognisable-plain-text"
 # Whoever adds a table to the admin says here what may be done with it: added, changed, deleted.
 EVERYTHING, CHANGED, ENDED, SEEN = (True, True, True), (False, True, False), (False, False, True), (False, False, False)
 TABLES: dict[type[Model], tuple[bool, bool, bool]] = {
-    User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, AuditEntry: SEEN, Job: SEEN, LogLine: SEEN,
-    Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN, RetentionPolicy: CHANGED,
-    Plan: SEEN, Archive: SEEN,
+    User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, ApiToken: ENDED, AuditEntry: SEEN, Job: SEEN,
+    LogLine: SEEN, Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN,
+    RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN,
 }  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
     job = Job.objects.create(type="backup", server=server, repository=repository, plan=plan, subject=f"plan:{plan.pk}")
     return {
         User: admin, Group: admin.groups.get(), TokenFamily: TokenFamily.objects.get(),
+        ApiToken: ApiToken.make(admin, name="nightly", permissions=["backup.view"], expires_at=None)[0],
         AuditEntry: audit.record("x", user=admin), Job: job,
         LogLine: job.lines.create(number=1, at=timezone.now(), message="hello"), Server: server,
         Tag: Tag.objects.create(name="blue"), StoragePool: repository.pool, Repository: repository,
@@ -88,6 +89,7 @@ def test_no_page_shows_a_secret_plain_or_encrypted(as_admin: Client, rows: dict[
     secrets = [
         PLAIN, server.private_key_encrypted, repository.passphrase_encrypted, repository.key_encrypted,
         "PRIVATE KEY", family.current, family.session_hash, User.objects.get(username="ada").password,
+        ApiToken.objects.get().sha256,
     ]  # fmt: skip
     for path in [*pages(rows), url(User, "delete", rows[User].pk)]:
         html = as_admin.get(path).content.decode()
@@ -99,6 +101,7 @@ def test_no_secret_can_be_searched_for(as_admin: Client, rows: dict[type[Model],
     for model, lookup in (
         (Server, "private_key_encrypted__startswith"), (Repository, "passphrase_encrypted__startswith"),
         (Archive, "repository__key_encrypted__startswith"), (User, "password__startswith"),
+        (ApiToken, "sha256__startswith"),
     ):  # fmt: skip
         assert as_admin.get(url(model, "changelist"), {lookup: "g"}).status_code == 400, lookup
 
@@ -145,7 +148,7 @@ def test_whoever_manages_settings_but_not_users_sees_no_users(db: None, rows: di
     client = Client()
     client.force_login(somebody)
     assert client.get(url(Job, "changelist")).status_code == 200
-    for model in (User, Group, TokenFamily, AuditEntry):
+    for model in (User, Group, TokenFamily, ApiToken, AuditEntry):
         assert client.get(url(model, "changelist")).status_code == 403, model
         assert client.get(url(model, "change", rows[model].pk)).status_code == 403, model
     assert client.post(url(Tag, "change", rows[Tag].pk), {"name": "red"}).status_code == 403

@@ -100,7 +100,7 @@ def test_a_name_that_two_have_is_not_guessed(plan: Plan, second_plan: Plan) -> N
 def test_a_check_takes_its_depth(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "check_repository", "disk/web-1", "--depth", "repository", "--max-minutes", "5")[0] == 0
     assert Job.objects.get().payload == {"depth": "repository", "max_minutes": 5}
-    with pytest.raises(CommandError, match="Borg can stop in time only"):
+    with pytest.raises(CommandError, match="Only a check of the repository's files alone"):
         call_command("check_repository", "disk/web-1", "--max-minutes", "5")
 
 

@@ -15,9 +15,10 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from rest_framework.test import APIClient
 
 from accounts.access import ROLES, Permission
-from accounts.models import User
+from accounts.models import ApiToken, User
 from backups.models import Archive
 from jobs.models import Job
+from tests.conftest import PASSWORD
 
 METHODS = ("get", "post", "put", "patch", "delete")
 PUBLIC, SIGNED_IN = "public", "signed in"
@@ -25,6 +26,7 @@ VIEW, CREATE, RESTORE, MANAGE = (
     Permission.BACKUP_VIEW, Permission.BACKUP_CREATE, Permission.BACKUP_RESTORE, Permission.BACKUP_MANAGE,
 )  # fmt: skip
 SEE_SERVERS, MANAGE_SERVERS = Permission.SERVER_VIEW, Permission.SERVER_MANAGE
+MANAGE_USERS = Permission.USER_MANAGE
 
 # API.md. A route or a method that does not stand here fails this test.
 ROUTES: dict[str, dict[str, str | Permission]] = {
@@ -72,6 +74,11 @@ ROUTES: dict[str, dict[str, str | Permission]] = {
     "sse-job-list": {"get": VIEW},
     "sse-backup-list": {"get": VIEW},
     "sse-log-list": {"get": Permission.LOGS_VIEW},
+    "token-list": {"get": SIGNED_IN, "post": SIGNED_IN},  # their own
+    "token-detail": {"delete": SIGNED_IN},  # the same
+    "user-list": {"get": MANAGE_USERS, "post": MANAGE_USERS},
+    "user-detail": {"get": MANAGE_USERS, "put": MANAGE_USERS, "patch": MANAGE_USERS, "delete": MANAGE_USERS},
+    "role-list": {"get": MANAGE_USERS},
 }  # fmt: skip
 
 
@@ -100,7 +107,10 @@ def paths(archive: Archive) -> dict[str, str]:
         type="backup", status="failed", server=plan.server, plan=plan, repository=plan.repository,
         subject=f"plan:{plan.pk}",
     )  # fmt: skip
+    somebody = User.objects.create_user("sam", password=PASSWORD)
+    token, _ = ApiToken.make(somebody, name="nightly", permissions=[VIEW], expires_at=None)
     pks = {
+        "user": somebody.pk, "token": token.pk,
         "server": plan.server.pk, "backup": job.pk, "archive": archive.pk, "repository": archive.repository.pk,
         "storage-pool": archive.repository.pool.pk, "source": plan.sources.get().pk, "plan": plan.pk, "job": job.pk,
     }  # fmt: skip
@@ -158,6 +168,7 @@ def test_a_role_gets_in_where_the_contract_says_and_nowhere_else(
     role: str, paths: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     client: APIClient = request.getfixturevalue(f"api_{role}")
+    ApiToken.objects.update(user=request.getfixturevalue(role))  # of others' one knows nothing
     wrong = []
     for name, needs in ROUTES.items():
         for method, need in needs.items():
@@ -212,7 +223,8 @@ def test_no_route_shows_a_secret(paths: dict[str, str], api_admin: APIClient, ar
     server, repository = archive.server, archive.repository
     secrets = [
         server.private_key_encrypted, repository.passphrase_encrypted, repository.key_encrypted, "s3cret passphrase",
-        "BORG_KEY", "PRIVATE KEY", "_encrypted",
+        "BORG_KEY", "PRIVATE KEY", "_encrypted", ApiToken.objects.get().sha256,
+        User.objects.get(username="sam").password,
     ]  # fmt: skip
     for name, needs in ROUTES.items():
         if "get" in needs and not (answer := asked(api_admin, "get", paths[name], {})).streaming:
@@ -246,6 +258,17 @@ def test_the_schema_says_what_is_public_and_what_needs_a_token(api_viewer: APICl
     assert schema["components"]["securitySchemes"]["bearer"]["bearerFormat"] == "JWT"
     assert {"bearer": []} in schema["paths"]["/api/jobs"]["get"]["security"]
     assert {"bearer": []} not in schema["paths"]["/api/auth/login"]["post"].get("security", [])
+
+
+def test_the_schema_says_where_a_key_makes_a_request_safe_to_repeat(api_viewer: APIClient) -> None:
+    paths = api_viewer.get("/api/schema", headers={"Accept": "application/json"}).json()["paths"]
+    heeding = {
+        path
+        for path, methods in paths.items()
+        if "Idempotency-Key" in {parameter["name"] for parameter in methods.get("post", {}).get("parameters", [])}
+    }
+    secret = {"/api/auth/login", "/api/auth/refresh", "/api/auth/logout", "/api/tokens"}
+    assert heeding == {path for path, methods in paths.items() if "post" in methods} - secret
 
 
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])

@@ -1,0 +1,22 @@
+"""Refusals that the API answers with, as errors for views and as answers for middleware."""
+
+from django.http import JsonResponse
+from rest_framework.exceptions import APIException
+
+
+class Conflict(APIException):
+    """What was asked does not fit the state that things are in."""
+
+    status_code = 409
+    default_code = "conflict"
+
+
+class NotAllowed(APIException):
+    """403 with a sentence of its own, for rules that no permission's name says."""
+
+    status_code = 403
+    default_code = "permission_denied"
+
+
+def refusal(status: int, code: str, sentence: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": code, "message": sentence, "fields": {}}}, status=status)
