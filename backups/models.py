@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any, Self
 
 from django.conf import settings
@@ -337,6 +338,14 @@ class PlanQuerySet(VisibleQuerySet):
 class Plan(models.Model):
     """Sources of one server, a repository, when, for how long, and how."""
 
+    class Outcome(models.TextChoices):
+        """How the last job ended, for counts that cannot look at ten thousand jobs."""
+
+        GOOD = "good"
+        WARNINGS = "warnings"
+        SUSPICIOUS = "suspicious"
+        FAILED = "failed"
+
     name = models.CharField(_("name"), max_length=60, validators=[validate_name])
     server = models.ForeignKey(Server, models.PROTECT, related_name="plans", verbose_name=_("server"))
     repository = models.ForeignKey(Repository, models.PROTECT, related_name="plans", verbose_name=_("repository"))
@@ -369,6 +378,8 @@ class Plan(models.Model):
     awaits_server = models.BooleanField(default=False, editable=False)
     # Kept by RunBackup.ended, so that a page about a thousand plans asks no table of a million jobs.
     last_job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, editable=False, related_name="+")
+    last_outcome = models.CharField(max_length=10, blank=True, default="", editable=False)  # an Outcome
+    last_took = models.DurationField(default=timedelta(0), editable=False)
     last_good_at = models.DateTimeField(
         null=True, editable=False
     )  # when the newest archive without suspicion was taken
@@ -469,3 +480,23 @@ class Archive(models.Model):
 def archive_prefix(plan: Plan) -> str:
     """With what the names of a plan's archives begin; only characters that borg and shells take."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{plan.server.name}-{plan.name}")
+
+
+class BackupHour(models.Model):
+    """How the backups that were asked for in one hour ended, all servers together: for rates over many days.
+
+    Kept by RunBackup.ended (backups/tally.py), so that nobody counts a million jobs.
+    """
+
+    began_at = models.DateTimeField(unique=True)
+    completed = models.PositiveIntegerField(default=0)
+    suspicious = models.PositiveIntegerField(default=0)  # of the completed
+    failed = models.PositiveIntegerField(default=0)
+    cancelled = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["began_at"]
+
+    def __str__(self) -> str:
+        return f"{self.began_at:%Y-%m-%d %H}:00"

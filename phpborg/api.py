@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from accounts import viewsets as accounts
 from backups import viewsets as backups
+from backups.stats_viewsets import StatsViewSet
 from jobs import streamviews as streams
 from jobs import viewsets as jobs
 from phpborg.views import api_not_found
@@ -31,6 +32,7 @@ router.register("sse/logs", streams.LogStream, basename="sse-log")
 router.register("tokens", accounts.ApiTokenViewSet, basename="token")
 router.register("users", accounts.UserViewSet, basename="user")
 router.register("roles", accounts.RoleViewSet, basename="role")
+router.register("stats", StatsViewSet, basename="stats")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/login", accounts.Login.as_view(), name="api_login"),

@@ -7,6 +7,7 @@ restart: the SQLite database, the generated secrets, the catalogs, borg's own ca
 import os
 import secrets
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +66,15 @@ ENCRYPTION_KEYS = [
 JWT_KEY = env.str("JWT_KEY", default=SECRET_KEY)
 if len(JWT_KEY.encode()) < 32:
     raise ImproperlyConfigured("JWT_KEY (or SECRET_KEY) must have at least 32 bytes.")
+
+# Who may read /metrics: whoever sends the token, or asks from one of these networks. Neither: nobody.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters.")
+try:
+    METRICS_ALLOWED = [ip_network(text) for text in env.list("METRICS_ALLOWED", default=[])]
+except ValueError as error:
+    raise ImproperlyConfigured(f"METRICS_ALLOWED must name addresses or networks, as 10.0.0.0/8: {error}.") from error
 
 # --- Applications -----------------------------------------------------------------------------
 
@@ -278,7 +288,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "jobs.models.Job.Status"},
+    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "jobs.models.Job.Status", "HealthEnum": "backups.stats_viewsets.STATES"},
 }
 
 # --- Languages, static files, log -------------------------------------------------------------

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from phpborg import views
+from phpborg.metrics import metrics
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
@@ -15,6 +16,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
 ]
 handler400 = "phpborg.views.bad_request"
 handler403 = "phpborg.views.forbidden"

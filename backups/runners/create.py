@@ -10,6 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission
+from backups import tally
 from backups.borg import commands
 from backups.borg.errors import BorgFailed, failure_of
 from backups.borg.results import CreateResult, Unreadable, parse_create
@@ -71,10 +72,11 @@ class RunBackup(BorgRunner[Plan]):
 
     @classmethod
     def ended(cls, job: Job) -> None:
+        tally.count(job)
         if job.plan is None or job.status == Job.Status.CANCELLED:
             return
         is_away = job.status == Job.Status.FAILED and job.cause == Cause.NETWORK and job.plan.schedule != ""
-        Plan.objects.filter(pk=job.plan.pk).update(last_job=job, awaits_server=is_away)
+        Plan.objects.filter(pk=job.plan.pk).update(**tally.kept_of(job), awaits_server=is_away)
         job.plan.note_last_good()
         prune_after(job)
         if job.status == Job.Status.FAILED and job.made:
@@ -127,7 +129,7 @@ class RunBackup(BorgRunner[Plan]):
 
     def _announce(self, plan: Plan) -> tuple[str, datetime]:
         """Write down what is going to be made, and when: whatever happens, we know it by its name."""
-        now = timezone.now().replace(microsecond=0)
+        now = timezone.now()
         name = f"{archive_prefix(plan)}-{now:{STAMP}}"
         made = [*self.job.made, name]
         insist(lambda: Job.objects.filter(pk=self.job.pk).update(made=made))

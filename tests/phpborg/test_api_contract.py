@@ -74,6 +74,9 @@ ROUTES: dict[str, dict[str, str | Permission]] = {
     "sse-job-list": {"get": VIEW},
     "sse-backup-list": {"get": VIEW},
     "sse-log-list": {"get": Permission.LOGS_VIEW},
+    "stats-dashboard": {"get": VIEW},
+    "stats-server": {"get": VIEW},
+    "stats-efficiency": {"get": VIEW},
     "token-list": {"get": SIGNED_IN, "post": SIGNED_IN},  # their own
     "token-detail": {"delete": SIGNED_IN},  # the same
     "user-list": {"get": MANAGE_USERS, "post": MANAGE_USERS},
@@ -113,6 +116,7 @@ def paths(archive: Archive) -> dict[str, str]:
         "user": somebody.pk, "token": token.pk,
         "server": plan.server.pk, "backup": job.pk, "archive": archive.pk, "repository": archive.repository.pk,
         "storage-pool": archive.repository.pool.pk, "source": plan.sources.get().pk, "plan": plan.pk, "job": job.pk,
+        "stats": plan.server.pk,
     }  # fmt: skip
     found = {}
     for path, pattern in routes():

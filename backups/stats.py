@@ -1,0 +1,327 @@
+"""Numbers about everything, from what is kept or indexed: none of them costs more with a million jobs.
+
+Sizes of repositories are borg's own (`Repository.original_bytes` and the like): each backup and each comparison stores
+what borg says of the whole repository. What a deletion freed shows after the next of either, a day later at most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import (
+    Case,
+    Count,
+    DateTimeField,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    Max,
+    Min,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.fields.json import KT, KeyTransform
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts.models import User
+from backups import health
+from backups.health import WORST_FIRST, Health, State
+from backups.models import Archive, BackupHour, Plan, Repository, StoragePool
+from backups.schedule import GRACE
+from jobs.models import Job
+from servers.models import Server
+
+Viewer = User | AnonymousUser
+
+RATE_DAYS = (1, 7, 30)
+SERVER_DAYS = 30
+RECENT = timedelta(hours=24)
+NEXT_RUNS_SHOWN = 10
+POOLS_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What borg says of repositories, in bytes."""
+
+    original: int
+    compressed: int  # before deduplication
+    deduplicated: int  # what it takes on disk, about
+
+    @property
+    def compression(self) -> float | None:
+        """How many times smaller compression alone makes it; None where nothing is stored."""
+        return self.original / self.compressed if self.compressed else None
+
+    @property
+    def deduplication(self) -> float | None:
+        """How many times smaller deduplication makes it after that."""
+        return self.compressed / self.deduplicated if self.deduplicated else None
+
+    @property
+    def saved_share(self) -> float | None:
+        """What both spare, between 0 and 1."""
+        return 1 - self.deduplicated / self.original if self.original else None
+
+
+@dataclass
+class Outcome:
+    """How backups ended; each counts when it was asked for, however long it took."""
+
+    completed: int = 0
+    suspicious: int = 0  # of the completed
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def success_rate(self) -> float | None:
+        """Good ones among those that ended by themselves, between 0 and 1; None: there were none.
+
+        Who cancels a backup says nothing about how well backups go; a suspicious archive is no good one.
+        """
+        ended = self.completed + self.failed
+        return (self.completed - self.suspicious) / ended if ended else None
+
+
+@dataclass
+class Rate(Outcome):
+    days: int = 0
+
+
+@dataclass
+class Day(Outcome):
+    """One day of one server, in UTC."""
+
+    day: date = date.min
+    added_bytes: int = 0  # what its archives added to the repository, at the time
+    duration: float = 0.0  # seconds that its backups ran, together
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """Everything together, and where it comes from."""
+
+    at: datetime
+    servers: int  # counted with their health
+    plans: int  # by the index of their ids, as archives
+    repositories: int  # counted with their sizes
+    repositories_damaged: int
+    repositories_frozen: int
+    archives: int  # on our record, those that vanished or are put aside too
+    health: dict[State, int]  # from what plans, their repositories and servers keep
+    stored: Sizes  # the sum of what repositories keep
+    jobs: dict[str, int]  # by an index that has status and time
+    backups: list[Rate]  # from BackupHour
+    pools: list[StoragePool]  # as the last look found them
+    next_runs: list[Plan]  # by the index of next_run_at
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """One server, and where it comes from."""
+
+    at: datetime
+    server: Server
+    health: Health
+    stored: Sizes  # the sum of what its repositories keep
+    repositories: list[Repository]
+    plans: list[Health]
+    archives: int  # by the index of its archives, as the two that follow
+    newest_archive_at: datetime | None
+    oldest_archive_at: datetime | None
+    days: list[Day]  # from its own jobs: without those that JOB_KEEP_DAYS has deleted
+
+
+def dashboard(user: Viewer) -> Dashboard:
+    """What `user` may see of everything, in a constant number of queries."""
+    now = timezone.now()
+    servers = health_of(Server.objects.for_user(user), now)
+    repositories = Repository.objects.for_user(user)
+    kept = repositories.aggregate(
+        **_SUMS, count=Count("pk"), damaged=Count("pk", filter=~Q(damage="")), frozen=Count("pk", filter=~Q(frozen=""))
+    )
+    pools = StoragePool.objects.for_user(user)
+    plans = Plan.objects.for_user(user)
+    # SQLite takes no index for `WHERE enabled`, but one for `enabled IN (1)`.
+    next_runs = plans.filter(enabled__in=[True], server__enabled=True, next_run_at__isnull=False)
+    return Dashboard(
+        at=now,
+        servers=sum(servers.values()),
+        plans=plans.count(),
+        repositories=kept["count"],
+        repositories_damaged=kept["damaged"],
+        repositories_frozen=kept["frozen"],
+        archives=Archive.objects.for_user(user).count(),
+        health=servers,
+        stored=_sizes(kept),
+        jobs=jobs_of(Job.objects.for_user(user), now),
+        backups=rates(now),
+        pools=list(pools.order_by(F("free_bytes").asc(nulls_last=True), "pk")[:POOLS_SHOWN]),
+        next_runs=list(next_runs.order_by("next_run_at", "pk")[:NEXT_RUNS_SHOWN]),
+    )
+
+
+def of_server(server: Server, user: Viewer) -> ServerStats:
+    """What `user` may see of one server that they may see, in a constant number of queries."""
+    now = timezone.now()
+    repositories = list(Repository.objects.for_user(user).filter(server=server).order_by("name", "pk"))
+    health_now = health.of_servers([server])[server.pk]  # fetches its plans along
+    archives = Archive.objects.for_user(user).filter(server=server)
+    told = archives.aggregate(count=Count("pk"), oldest=Min("start"), newest=Max("start"))
+    return ServerStats(
+        at=now,
+        server=server,
+        health=health_now,
+        stored=total_of(repositories),
+        repositories=repositories,
+        plans=[health.of_plan(plan) for plan in server.plans.all()],
+        archives=told["count"],
+        newest_archive_at=told["newest"],
+        oldest_archive_at=told["oldest"],
+        days=_days(Job.objects.for_user(user).filter(server=server), now),
+    )
+
+
+# --- Sizes: kept by each repository -----------------------------------------------------------
+
+# Of a row for each repository, not for each archive.
+_SUMS = {name: Coalesce(Sum(f"{name}_bytes"), 0) for name in ("original", "compressed", "deduplicated")}
+
+
+def sizes_of(repository: Repository) -> Sizes:
+    return Sizes(repository.original_bytes, repository.compressed_bytes, repository.deduplicated_bytes)
+
+
+def total_of(repositories: list[Repository]) -> Sizes:
+    each = [sizes_of(repository) for repository in repositories]
+    return Sizes(
+        sum(sizes.original for sizes in each), sum(sizes.compressed for sizes in each),
+        sum(sizes.deduplicated for sizes in each),
+    )  # fmt: skip
+
+
+def total(repositories: QuerySet[Repository]) -> Sizes:
+    """The same, by the database."""
+    return _sizes(repositories.aggregate(**_SUMS))
+
+
+def _sizes(kept: dict[str, Any]) -> Sizes:
+    return Sizes(*(int(kept[name]) for name in _SUMS))  # MariaDB's sums are decimals
+
+
+# --- Jobs and backups -------------------------------------------------------------------------
+
+
+def jobs_of(jobs: QuerySet[Job], now: datetime) -> dict[str, int]:
+    """Those that wait and run now, and how those ended that were made in the last 24 hours; of every type.
+
+    Counted in the index by status, priority and time: naming every priority lets the database jump to the time.
+    """
+    unfinished = jobs.filter(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
+    ended = jobs.filter(status__in=Job.FINAL, priority__in=Job.Priority.values, created_at__gte=now - RECENT)
+    counted = [rows.order_by().values_list("status").annotate(count=Count("*")) for rows in (unfinished, ended)]
+    return dict.fromkeys(Job.Status.values, 0) | dict(counted[0].union(counted[1], all=True))
+
+
+def rates(now: datetime) -> list[Rate]:
+    """How backups of the last days ended, by full hours: sums of one row for each hour (BackupHour)."""
+    outcomes = ("completed", "suspicious", "failed", "cancelled")
+    sums = {
+        f"{name}_{days}": Coalesce(Sum(name, filter=Q(began_at__gt=now - timedelta(days=days))), 0)
+        for days in RATE_DAYS
+        for name in outcomes
+    }
+    hours = BackupHour.objects.filter(began_at__gt=now - timedelta(days=max(RATE_DAYS)))
+    counted = hours.aggregate(**sums)
+    return [Rate(days=days, **{name: int(counted[f"{name}_{days}"]) for name in outcomes}) for days in RATE_DAYS]
+
+
+def _days(jobs: QuerySet[Job], now: datetime) -> list[Day]:
+    """The last days of one server, oldest first, today last; from its own jobs, as long as they are kept."""
+    today = now.date()
+    days = {day: Day(day=day) for day in (today - timedelta(days=ago) for ago in reversed(range(SERVER_DAYS)))}
+    since = datetime.combine(min(days), datetime.min.time(), tzinfo=now.tzinfo)
+    ended = jobs.filter(type="backup", status__in=Job.FINAL, created_at__gte=since, created_at__lte=now).order_by()
+    rows = ended.values_list(
+        "status", "created_at", "started_at", "completed_at", KT("result__suspicion"),
+        KeyTransform("deduplicated", "result"),
+    )  # fmt: skip
+    for status, created_at, started_at, completed_at, doubts, added in rows:
+        day = days[created_at.date()]
+        setattr(day, status, getattr(day, status) + 1)
+        day.suspicious += status == Job.Status.COMPLETED and bool(doubts)
+        day.added_bytes += added or 0
+        day.duration += (completed_at - started_at).total_seconds() if started_at and completed_at else 0
+    return list(days.values())
+
+
+# --- Health, as backups/health.py judges it, of ten thousand servers in two queries ------------
+
+RANK = {state: number for number, state in enumerate(WORST_FIRST)}
+
+
+def health_of(servers: QuerySet[Server], now: datetime) -> dict[State, int]:
+    """How many of `servers` are in each state."""
+    counted = Counter(ranks_of(servers, now).values())
+    return {state: counted[rank] for state, rank in RANK.items()}
+
+
+def ranks_of(servers: QuerySet[Server], now: datetime) -> dict[int, int]:
+    """The rank of what `health.of_servers` would say of each, by its id; a test holds the two together.
+
+    The database judges and we look for the worst: for MariaDB that is half the work of doing both.
+    """
+    worst: dict[int, int] = {}
+    for server, rank in Plan.objects.annotate(owed=_owed(now)).order_by().values_list("server_id", _rank(now)):
+        worst[server] = min(rank, worst.get(server, rank))
+    own = Case(
+        When(enabled=False, then=RANK[State.UNKNOWN]),
+        When(host_key="", then=RANK[State.UNKNOWN]),
+        When(~Q(host_key_seen="") & ~Q(host_key_seen=F("host_key")), then=RANK[State.AT_RISK]),
+        output_field=IntegerField(),
+    )
+    return {
+        pk: worst.get(pk, RANK[State.UNKNOWN]) if rank is None else rank
+        for pk, rank in servers.order_by().values_list("pk", own)
+    }
+
+
+def _rank(now: datetime) -> Case:
+    """Of a plan, as `health.of_plan`; reads `owed`, and what the plan keeps of its last job."""
+    has_run = Q(last_job__isnull=False)
+    return Case(
+        When(enabled=False, then=RANK[State.UNKNOWN]),
+        When(~Q(repository__damage="") | (has_run & Q(last_outcome=Plan.Outcome.FAILED)), then=RANK[State.AT_RISK]),
+        When(_overdue(now), then=RANK[State.AT_RISK]),
+        When(~has_run, then=RANK[State.UNKNOWN]),
+        When(last_outcome=Plan.Outcome.SUSPICIOUS, then=RANK[State.ATTENTION]),
+        When(last_good_at=None, then=RANK[State.AT_RISK]),
+        When(~Q(repository__frozen="") | Q(last_outcome=Plan.Outcome.WARNINGS), then=RANK[State.ATTENTION]),
+        default=RANK[State.PROTECTED],
+        output_field=IntegerField(),
+    )
+
+
+def _owed(now: datetime) -> Case:
+    """Of a plan, as `schedule.owed_since`."""
+    unanswered = {
+        name: Q(**{f"{name}__lte": now}) & (Q(last_good_at=None) | Q(last_good_at__lt=F(name)))
+        for name in ("due_at", "next_run_at")
+    }
+    whens = [When(condition, then=F(name)) for name, condition in unanswered.items()]
+    return Case(*whens, output_field=DateTimeField())
+
+
+def _overdue(now: datetime) -> Q:
+    """Of a plan, as `schedule.overdue_since`; reads `owed`."""
+    late = Value(now - GRACE, DateTimeField())
+    later = ExpressionWrapper(late - F("last_took"), DateTimeField())
+    return ~Q(schedule="") & Q(owed__lt=late) & (Q(last_job=None) | Q(owed__lt=later))
