@@ -87,10 +87,13 @@ class RunBackup(BorgRunner[Plan]):
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
         still(refuse_damaged, plan.repository)
         predecessor = plan.last_good_archive()
+        # Of a direct backup the server may know more; of others only the repository knows, also if the server is away.
+        if not plan.repository.pool.is_remote and (archive := self._finished_before(plan.repository)):
+            return self._report(archive, Ran(0), archive.suspicion)
         with self.reached(plan.repository, plan.server) as (machine, access), ExitStack() as cleanup:
             detached = self._detached(plan, machine, cleanup)
             goes_on = detached is not None and detached.is_there
-            if not goes_on and (archive := self._finished_before(plan.repository)):
+            if detached and not goes_on and (archive := self._finished_before(plan.repository)):
                 return self._report(archive, Ran(0), archive.suspicion)
             prepared = self._prepare(plan, machine, cleanup)
             name, taken_at = self._announced() if goes_on else self._announce(plan)
