@@ -145,7 +145,7 @@ FAILURES = [
     (transport.HostKeyChanged, Cause.AUTHENTICATION, False),
     (transport.LoginRefused, Cause.AUTHENTICATION, False), (transport.NoSudo, Cause.AUTHENTICATION, False),
     (transport.TooMuchOutput, Cause.SOURCE, False), (transport.TooLong, Cause.SOURCE, False),
-    (transport.NoProgram, Cause.BORG, False),
+    (transport.NoProgram, Cause.BORG, False), (transport.NoFiles, Cause.AUTHENTICATION, False),
 ]  # fmt: skip
 
 
