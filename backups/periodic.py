@@ -36,7 +36,8 @@ def reschedule(plan: Plan) -> None:
 def start_due_plans() -> int:
     """Start the plans whose time has come; returns how many."""
     now = timezone.now()
-    due = Plan.objects.filter(enabled=True, server__enabled=True, next_run_at__lte=now)
+    # `IN (1)`: for a bare `WHERE enabled`, as Django writes it otherwise, no database takes the index.
+    due = Plan.objects.filter(enabled__in=[True], server__enabled=True, next_run_at__lte=now)
     due = due.select_related("server", "repository__pool")
     plans = list(due.order_by("next_run_at", "pk")[:MOST_PER_ROUND])
     return sum(_start(plans[first : first + AT_ONCE], now) for first in range(0, len(plans), AT_ONCE))
