@@ -1,7 +1,7 @@
 import contextlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -133,11 +133,16 @@ class RunBackup(BorgRunner[Plan]):
     def _announce(self, plan: Plan) -> tuple[str, datetime]:
         """Write down what is going to be made, and when: whatever happens, we know it by its name."""
         now = timezone.now()
-        name = f"{archive_prefix(plan)}-{now:{STAMP}}"
+        while self._is_taken(name := f"{archive_prefix(plan)}-{now:{STAMP}}", plan.repository):
+            now += timedelta(seconds=1)
         made = [*self.job.made, name]
         insist(lambda: Job.objects.filter(pk=self.job.pk).update(made=made))
         self.job.made = made
         return name, now
+
+    def _is_taken(self, name: str, repository: Repository) -> bool:
+        """Whether the last one was made in this very second."""
+        return name in self.job.made or repository.archives.filter(name=name).exists()
 
     def _announced(self) -> tuple[str, datetime]:
         """What the attempt before this one wrote down."""

@@ -2,9 +2,11 @@
 
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from backups.models import Archive, Plan, Repository, Source
 from backups.runners.create import RunBackup
@@ -53,6 +55,18 @@ def test_the_archives_name_says_whose_it_is_and_when(plan: Plan, machine: FakeMa
     job = back_up(plan)
     assert job.started_at
     assert Archive.objects.get().name.startswith(f"web-1-files-{job.started_at:%Y-%m-%dT}")
+
+
+def test_two_within_one_second_have_two_names(
+    plan: Plan, machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Borg refused the second one: “An archive of this name exists already.”"""
+    moment = timezone.now()
+    monkeypatch.setattr("backups.runners.create.timezone", SimpleNamespace(now=lambda: moment))
+    for archive_id in ("ab" * 32, "cd" * 32, "ef" * 32):
+        machine.answers["create"] = creates(archive_id=archive_id)
+        assert back_up(plan).status == "completed"
+    assert len(set(Archive.objects.values_list("name", flat=True))) == 3
 
 
 def test_the_repositorys_size_is_kept(plan: Plan, machine: FakeMachine) -> None:
