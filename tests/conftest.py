@@ -12,11 +12,11 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.management import call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts import encryption
+from accounts import encryption, tokens
 from accounts.models import User
 from backups.models import Archive, Plan, Repository, Source, StoragePool
 from jobs import periodic, queue
@@ -95,8 +95,8 @@ def page_of(user: User) -> Client:
 def api_of(user: User) -> APIClient:
     """A program with `user`'s access token."""
     client = APIClient()
-    answer = client.post("/api/auth/login", {"username": user.username, "password": PASSWORD})
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {answer.json()['access_token']}")
+    pair = tokens.log_in(user, RequestFactory().get("/"))
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {pair.access}")
     return client
 
 

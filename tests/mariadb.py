@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 60
+DATABASE_FIXTURES = {"db", "transactional_db"}
 
 
 @contextlib.contextmanager
@@ -68,6 +69,17 @@ _stack = contextlib.ExitStack()
 def pytest_load_initial_conftests() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ["DATABASE_URL"] = _stack.enter_context(mariadb())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only what touches a database can behave differently on another one."""
+    touching, others = [], []
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        touches = item.get_closest_marker("django_db") or fixtures & DATABASE_FIXTURES
+        (touching if touches else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = touching
 
 
 def pytest_unconfigure() -> None:

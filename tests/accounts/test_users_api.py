@@ -284,6 +284,7 @@ def test_who_has_done_nothing_is_deleted(api_admin: APIClient, viewer: User) -> 
 
 
 def test_who_has_done_something_is_switched_off(api_admin: APIClient, viewer: User, api_viewer: APIClient) -> None:
+    APIClient().post("/api/auth/login", {"username": "vera", "password": PASSWORD})
     for _ in range(2):
         answer = api_admin.delete(f"/api/users/{viewer.pk}")
         assert (answer.status_code, answer.json()["is_active"]) == (200, False)

@@ -106,7 +106,7 @@ def until(true: Callable[[], Any], *, seconds: float = 30) -> Any:
 # --- The browser ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: its event loop would be in the way of other modules' database
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "Debian's chromium is not installed."
