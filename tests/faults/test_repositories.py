@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,6 @@ from tests.conftest import run_now
 from tests.faults.conftest import again, new_archives, script, source_of
 from tests.faults.test_ssh import is_root
 from tests.small import SmallRepository
-from tests.ssh.watching import processes_with
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
 
@@ -99,42 +95,29 @@ def content_of(kept: SmallRepository) -> dict[str, bytes]:
 # --- A check that takes too long --------------------------------------------------------------------
 
 
-@contextmanager
-def slow_machine(kept: SmallRepository) -> Iterator[None]:
-    """A check of all data gets a hundredth of the time once it has locked the repository, and little before."""
-    end = threading.Event()
-    check = f"--verify-data\0{kept.path}"
-
-    def slow_down() -> None:
-        while not end.is_set():
-            for pid in processes_with(check)[:1]:
-                with suppress(ProcessLookupError):
-                    slice_up(pid)
-
-    def slice_up(pid: int) -> None:
-        while not end.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            is_at_work = (kept.path / "lock.exclusive").exists()
-            end.wait(0.1 if is_at_work else 0.01)
-            os.kill(pid, signal.SIGCONT)
-            end.wait(0.001 if is_at_work else 0.01)
-
-    thread = threading.Thread(target=slow_down)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
+@pytest.fixture
+def slow_borg(tmp_path: Path) -> str:
+    """The real one, which takes a minute to read the data: it has locked the repository by then."""
+    borg = Path(shutil.which("borg") or "")
+    slow = tmp_path / "slow-borg"
+    slow.write_text(
+        f"{borg.read_text().splitlines()[0]}\n"
+        "import sys, time\n"
+        "from borg.archive import ArchiveChecker\n"
+        "from borg.archiver import main\n"
+        "ArchiveChecker.verify_data = lambda self: time.sleep(60)\n"
+        "sys.exit(main())\n"
+    )
+    slow.chmod(0o755)
+    return str(slow)
 
 
 def test_a_check_that_takes_too_long_is_stopped_and_says_so(
-    plan: Plan, kept: SmallRepository, as_viewer: Client, settings: Any
+    plan: Plan, kept: SmallRepository, as_viewer: Client, settings: Any, slow_borg: str
 ) -> None:
     """Red without the maximum: it would keep the backups waiting for as long as it takes."""
-    settings.CHECK_MAX_SECONDS = 4
-    with slow_machine(kept):
-        job = run_now(CheckRepository.enqueue(plan.repository, depth="data"))
+    settings.CHECK_MAX_SECONDS, borg, settings.BORG_PATH = 4, settings.BORG_PATH, slow_borg
+    job = run_now(CheckRepository.enqueue(plan.repository, depth="data"))
     assert (job.status, job.error) == ("completed", "")
     assert job.result == {
         "depth": "data", "stopped": True, "found": "Stopped after 4 s: what was read so far was sound.",
@@ -144,7 +127,7 @@ def test_a_check_that_takes_too_long_is_stopped_and_says_so(
     repository = Repository.objects.get()
     assert (repository.damage, repository.checked_at, repository.verified_at) == ("", None, None)
     assert locks.holders(kept.path) == []
-    settings.CHECK_MAX_SECONDS = 600
+    settings.CHECK_MAX_SECONDS, settings.BORG_PATH = 600, borg
     assert "stopped" not in run_now(CheckRepository.enqueue(plan.repository, depth="data")).result
     assert Repository.objects.get().verified_at
 
