@@ -17,8 +17,11 @@ from accounts.access import signed_in
 from accounts.forms import ApiTokenForm, LoginForm, ProfileForm
 from accounts.models import ApiToken, User
 
+FORM_METHODS = ["get", "head", "post", "options"]  # Django itself takes a PUT for a POST
+
 
 class Login(auth_views.LoginView):
+    http_method_names = FORM_METHODS
     template_name = "accounts/login.html"
     authentication_form = LoginForm
     redirect_authenticated_user = True
@@ -29,8 +32,8 @@ class Login(auth_views.LoginView):
         return response
 
 
-@login_required
 @require_http_methods(["GET", "POST"])
+@login_required
 def profile(request: HttpRequest) -> HttpResponse:
     form = ProfileForm(request.POST or None, instance=User.objects.get(pk=signed_in(request).pk))
     if request.method == "POST" and form.is_valid():
@@ -52,8 +55,8 @@ def show_profile(request: HttpRequest, *, status: int = 200, **shown: Any) -> Ht
 
 
 @never_cache
-@login_required
 @require_http_methods(["GET", "POST"])
+@login_required
 def api_tokens(request: HttpRequest) -> HttpResponse:
     """Make an API token. Its text is in this one answer: after a redirect it would have to be kept for a while."""
     if request.method == "GET":
@@ -65,8 +68,8 @@ def api_tokens(request: HttpRequest) -> HttpResponse:
     return show_profile(request, made=token, made_text=text)
 
 
-@login_required
 @require_POST
+@login_required
 def api_token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.of(request.user), pk=pk)
     tokens.revoke_api_token(token, request)
@@ -75,6 +78,7 @@ def api_token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 class PasswordChange(auth_views.PasswordChangeView):
+    http_method_names = FORM_METHODS
     template_name = "accounts/password.html"
     success_url = reverse_lazy("profile")
 

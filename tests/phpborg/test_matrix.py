@@ -1,0 +1,192 @@
+"""Every URL of the site that is not the API's (tests/phpborg/test_api_contract.py), with every role and with nobody."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from accounts.access import ROLES, Permission
+from accounts.models import ApiToken, User
+from backups.models import Archive, RetentionPolicy
+from jobs.models import Job
+from tests.conftest import PASSWORD, page_of
+from tests.phpborg.test_api_contract import ROUTES, asked
+
+PUBLIC, SIGNED_IN = "public", "signed in"
+Need = str | Permission
+VIEW, CREATE, RESTORE = Permission.BACKUP_VIEW, Permission.BACKUP_CREATE, Permission.BACKUP_RESTORE
+DELETE, MANAGE = Permission.BACKUP_DELETE, Permission.BACKUP_MANAGE
+SEE_SERVERS, MANAGE_SERVERS = Permission.SERVER_VIEW, Permission.SERVER_MANAGE
+METHODS = ("get", "post", "put", "patch", "delete")
+LOOK, ACT, FILL_IN = ("get",), ("post",), ("get", "post")
+
+# Who may, and how it is asked. A URL that does not stand here fails a test.
+PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
+    "dashboard": (VIEW, LOOK),
+    "login": (PUBLIC, FILL_IN), "logout": (PUBLIC, ACT),
+    "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
+    "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),
+    "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
+    "events": (VIEW, LOOK),
+
+    "servers": (SEE_SERVERS, LOOK), "server": (SEE_SERVERS, LOOK), "server_add": (MANAGE_SERVERS, FILL_IN),
+    "server_edit": (MANAGE_SERVERS, FILL_IN), "server_access": (MANAGE_SERVERS, LOOK),
+    "server_steps": (MANAGE_SERVERS, LOOK), "server_host_key": (MANAGE_SERVERS, ACT),
+    "server_delete": (MANAGE_SERVERS, FILL_IN),
+
+    "plans": (VIEW, LOOK), "plan": (VIEW, LOOK), "plan_retention": (VIEW, LOOK), "plan_runs": (MANAGE, LOOK),
+    "plan_add": (MANAGE, FILL_IN), "plan_edit": (MANAGE, FILL_IN), "plan_delete": (MANAGE, FILL_IN),
+    "plan_run": (CREATE, ACT),
+    "retention_policies": (VIEW, LOOK), "retention_policy_add": (MANAGE, FILL_IN),
+    "retention_policy_edit": (MANAGE, FILL_IN),
+
+    "repositories": (VIEW, LOOK), "repository": (VIEW, LOOK), "repository_add": (MANAGE, FILL_IN),
+    "repository_import": (MANAGE, FILL_IN), "repository_edit": (MANAGE, FILL_IN),
+    "repository_forget": (MANAGE, ACT), "repository_accept": (MANAGE, ACT),
+    "pool": (VIEW, LOOK), "pool_add": (MANAGE, FILL_IN), "account_add": (MANAGE, FILL_IN),
+    "pool_edit": (MANAGE, FILL_IN), "pool_host_key": (MANAGE, ACT),
+
+    "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
+    "archive_download": (RESTORE, LOOK), "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
+    "archive_pin": (MANAGE, ACT), "archive_comment": (MANAGE, ACT), "archive_trust": (MANAGE, ACT),
+
+    "jobs": (VIEW, LOOK), "jobs_strip": (VIEW, LOOK), "job": (VIEW, LOOK), "job_live": (VIEW, LOOK),
+    "job_toast": (VIEW, LOOK), "job_log": (Permission.LOGS_VIEW, LOOK), "job_cancel": (CREATE, ACT),
+    # The permission of the type, here a backup.
+    "job_now": (CREATE, ACT), "job_retry": (CREATE, ACT), "job_start": (CREATE, FILL_IN),
+}  # fmt: skip
+GUARDED = {name: row for name, row in PAGES.items() if row[0] != PUBLIC}
+# Guarded by a token and by addresses, not by roles: tests/phpborg/test_metrics.py.
+BY_ADDRESS = {"metrics"}
+ADMIN_PUBLIC = {"login", "logout"}
+
+
+def patterns(resolver: Any, prefix: str = "", space: str = "") -> Iterator[tuple[str, str, URLPattern]]:
+    """Address, namespace and pattern of everything there is."""
+    for each in resolver.url_patterns:
+        path = prefix + str(each.pattern)
+        if isinstance(each, URLResolver):
+            yield from patterns(each, path, each.namespace or space)
+        else:
+            yield path, space, each
+
+
+def names(space: str) -> set[str | None]:
+    return {
+        each.name for path, found, each in patterns(get_resolver()) if found == space and not path.startswith("api/")
+    }
+
+
+@pytest.fixture
+def addresses(archive: Archive) -> dict[str, str]:
+    """Of every page, of things that exist."""
+    plan = archive.plan
+    assert plan
+    job = Job.objects.create(
+        type="backup", status="failed", server=plan.server, plan=plan, repository=plan.repository,
+        subject=f"plan:{plan.pk}",
+    )  # fmt: skip
+    token, _ = ApiToken.make(
+        User.objects.create_user("sam", password=PASSWORD), name="nightly", permissions=[VIEW], expires_at=None
+    )
+    pks = {
+        "server": plan.server.pk, "plan": plan.pk, "retention": RetentionPolicy.objects.get_or_create(name="a")[0].pk,
+        "repository": archive.repository.pk, "pool": archive.repository.pool.pk, "archive": archive.pk, "job": job.pk,
+        "api": token.pk,
+    }  # fmt: skip
+    special: dict[str, dict[str, Any]] = {
+        "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},
+        "archive_download": {"pk": archive.pk, "entry": 1}, "job_start": {"job_type": "backup", "pk": plan.pk},
+    }  # fmt: skip
+    found = {}
+    for path, space, pattern in patterns(get_resolver()):
+        if space or path.startswith("api/") or pattern.name in BY_ADDRESS:
+            continue
+        name = str(pattern.name)
+        kwargs = special.get(name) or ({"pk": pks[name.partition("_")[0]]} if "<" in path else {})
+        found[name] = reverse(name, kwargs=kwargs)
+    return found
+
+
+def outcome(client: Client, method: str, address: str) -> str:
+    """What a person would say of the answer."""
+    answer = asked(client, method, address, {})  # type: ignore[arg-type]
+    if answer.status_code == 302 and "/login" in answer["Location"]:
+        return "login"
+    known = {403: "forbidden", 405: "method", 500: "mistake"}
+    return known.get(answer.status_code, "in")
+
+
+def test_every_page_stands_in_the_table(db: None) -> None:
+    assert names("") == set(PAGES) | BY_ADDRESS
+
+
+def test_every_url_is_a_page_s_the_api_s_or_the_admin_s() -> None:
+    api = [each.name for path, _, each in patterns(get_resolver()) if path.startswith("api/")]
+    assert set(api) == {*ROUTES, None}  # the one without a name catches what is none
+    spaces = {space for _, space, _ in patterns(get_resolver())}
+    assert spaces == {"", "admin"}
+
+
+@pytest.mark.parametrize("role", ["ROLE_ADMIN", "ROLE_OPERATOR", "ROLE_VIEWER", "no role"])
+def test_a_role_gets_in_where_the_table_says_and_nowhere_else(role: str, addresses: dict[str, str]) -> None:
+    """With nothing filled in: who may not is told so before anything is said of that."""
+    user = User.objects.create_user("rolf", password=PASSWORD)
+    user.groups.set(Group.objects.filter(name=role))
+    ApiToken.objects.update(user=user)  # of another's one nobody knows
+    client, may_do = page_of(user), ROLES.get(role, frozenset())
+    wrong = {}
+    for name, (need, methods) in GUARDED.items():
+        for method in METHODS:
+            expected = (
+                "method" if method not in methods else "in" if need == SIGNED_IN or need in may_do else "forbidden"
+            )
+            if (found := outcome(client, method, addresses[name])) != expected:
+                wrong[name, method] = found
+    assert wrong == {}
+
+
+def test_nobody_is_sent_to_the_login(addresses: dict[str, str]) -> None:
+    wrong = {}
+    for name, (need, methods) in PAGES.items():
+        for method in methods:
+            expected = "login" if need != PUBLIC or name == "logout" else "in"
+            if (found := outcome(Client(), method, addresses[name])) != expected:
+                wrong[name, method] = found
+    assert wrong == {}
+
+
+# --- The admin: what it shows of each table to whom is in tests/accounts/test_admin.py --------------
+
+
+@pytest.fixture
+def admin_addresses(archive: Archive) -> dict[str, str]:
+    """Every URL of the admin; which row is asked for does not matter for who may ask."""
+    found = {}
+    for path, space, pattern in patterns(get_resolver()):
+        if space != "admin" or pattern.name in ADMIN_PUBLIC:
+            continue
+        filled = re.sub(r"<path:object_id>|<id>|<int:content_type_id>|<path:object_id>", "1", path)
+        filled = filled.replace("(?P<url>.*)$", "nothing").replace("^(?P<app_label>", "").rstrip("$")
+        found[path] = "/" + re.sub(r"[a-z|]+\)/", "jobs/", filled) if "app_label" in path else "/" + filled
+    return found
+
+
+@pytest.mark.parametrize("role", ["ROLE_OPERATOR", "ROLE_VIEWER", "no role", "nobody"])
+def test_only_who_may_change_settings_gets_into_the_admin(role: str, admin_addresses: dict[str, str]) -> None:
+    client = Client()
+    if role != "nobody":
+        user = User.objects.create_user("rolf", password=PASSWORD)
+        user.groups.set(Group.objects.filter(name=role))
+        client = page_of(user)
+    assert len(admin_addresses) > 50
+    wrong = {}
+    for path, address in admin_addresses.items():
+        for method in ("get", "post"):
+            if (found := outcome(client, method, address)) not in ("login", "forbidden"):
+                wrong[path, method] = found
+    assert wrong == {}
