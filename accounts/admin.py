@@ -1,20 +1,24 @@
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission, can
+from accounts.errors import Conflict
 from accounts.models import ApiToken, AuditEntry, TokenFamily, User
 from accounts.operators import OperatorAdmin
+from accounts.people import somebody_stays_in_charge
 
 admin.site.unregister(Group)
 
 
 class ManagedByUserManagers:
-    """Users and groups: whoever may manage users may do everything here."""
+    """Users and groups: whoever may manage users may do everything here, but leave nobody in charge."""
 
     def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return can(request.user, Permission.USER_MANAGE)
@@ -26,6 +30,28 @@ class ManagedByUserManagers:
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Permission.USER_MANAGE)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return somebody_in_charge(super().changelist_view, request, *args, **kwargs)  # type: ignore[misc]
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return somebody_in_charge(super().changeform_view, request, *args, **kwargs)  # type: ignore[misc]
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return somebody_in_charge(super().delete_view, request, *args, **kwargs)  # type: ignore[misc]
+
+
+def somebody_in_charge(view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
+    """What would leave no administrator is taken back, and said instead of what the view says."""
+    if request.method != "POST":
+        return view(request, *args, **kw)
+    try:
+        with somebody_stays_in_charge():
+            return view(request, *args, **kw)
+    except Conflict as refusal:
+        list(messages.get_messages(request))  # “was changed successfully”: forgotten, as it was not
+        messages.error(request, str(refusal.detail))
+        return redirect(request.get_full_path())
 
 
 @admin.register(User)

@@ -4,14 +4,17 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, permissions_of
 from accounts.models import ApiToken, User
 from accounts.people import beyond
+
+NAME_TAKEN = gettext_lazy("A user with that username already exists.")
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
@@ -86,7 +89,7 @@ class AccountSerializer(serializers.ModelSerializer[User]):
         name = User.normalize_username(name)
         others = User.objects.exclude(pk=self.instance.pk) if self.instance else User.objects.all()
         if others.filter(username__iexact=name).exists():
-            raise serializers.ValidationError(_("A user with that username already exists."))
+            raise serializers.ValidationError(NAME_TAKEN)
         return name
 
     def validate_roles(self, names: list[str]) -> list[Group]:
@@ -117,7 +120,11 @@ class AccountSerializer(serializers.ModelSerializer[User]):
     @transaction.atomic
     def create(self, validated_data: dict[str, Any]) -> User:
         roles, password = validated_data.pop("roles"), validated_data.pop("password")
-        user: User = User.objects.create_user(password=password, **validated_data)
+        try:
+            with transaction.atomic():
+                user: User = User.objects.create_user(password=password, **validated_data)
+        except IntegrityError:  # somebody else took the name since it was looked at
+            raise serializers.ValidationError({"username": [NAME_TAKEN]}) from None
         user.groups.set(roles)
         return user
 

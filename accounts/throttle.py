@@ -1,15 +1,16 @@
-"""Wrong passwords, counted in the audit trail, slow down whoever tries them.
+"""Wrong passwords, and refresh tokens that are none, counted in the audit trail, slow down whoever tries them.
 
 Ten wrong ones in 15 minutes for one account from one address, thirty from one address, or a
 hundred for one account: then nobody is let in that way until the oldest is 15 minutes old.
 The account-wide limit is high on purpose, so that a stranger cannot lock out an administrator.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -17,6 +18,7 @@ from accounts import audit
 from accounts.models import AuditEntry, User
 
 FAILED = "login.failed"
+REFUSED = "token.refused"
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
 PER_ADDRESS = 30
@@ -29,17 +31,24 @@ def seconds_to_wait(username: str, request: HttpRequest | None) -> int:
     username = username[:150]
     address = audit.address_of(request)
     recent = AuditEntry.objects.filter(action=FAILED, at__gt=now - WINDOW).order_by("-at")
-    waits = [0]
-    for tries, limit in (
-        (recent.filter(username=username, address=address), PER_ACCOUNT_AND_ADDRESS),
-        (recent.filter(address=address), PER_ADDRESS),
-        (recent.filter(username=username), PER_ACCOUNT),
-    ):
-        # The limit-th newest failure: once it has left the window there is room for one more.
-        blocking = tries.values_list("at", flat=True)[limit - 1 : limit].first()
-        if blocking:
-            waits.append(int((blocking + WINDOW - now).total_seconds()) + 1)
-    return max(waits)
+    return max(
+        _wait(recent.filter(username=username, address=address), PER_ACCOUNT_AND_ADDRESS, now),
+        _wait(recent.filter(address=address), PER_ADDRESS, now),
+        _wait(recent.filter(username=username), PER_ACCOUNT, now),
+    )
+
+
+def seconds_before_refresh(request: HttpRequest) -> int:
+    """The same before a refresh token is looked at: whoever sends many that are none guesses, or loops."""
+    now = timezone.now()
+    refused = AuditEntry.objects.filter(action=REFUSED, address=audit.address_of(request), at__gt=now - WINDOW)
+    return _wait(refused.order_by("-at"), PER_ADDRESS, now)
+
+
+def _wait(tries: QuerySet[AuditEntry], limit: int, now: datetime) -> int:
+    # The limit-th newest failure: once it has left the window there is room for one more.
+    blocking = tries.values_list("at", flat=True)[limit - 1 : limit].first()
+    return int((blocking + WINDOW - now).total_seconds()) + 1 if blocking else 0
 
 
 class ThrottledBackend(ModelBackend):

@@ -14,7 +14,8 @@ from rest_framework.test import APIClient
 
 from accounts import audit, encryption
 from accounts.models import ApiToken, AuditEntry, EncryptionCanary, TokenFamily, User
-from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from accounts.people import administrators
+from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
 from jobs.models import Job, LogLine
 from servers.models import Server, Tag
 from tests.conftest import PASSWORD, make_user
@@ -25,7 +26,7 @@ EVERYTHING, CHANGED, ENDED, SEEN = (True, True, True), (False, True, False), (Fa
 TABLES: dict[type[Model], tuple[bool, bool, bool]] = {
     User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, ApiToken: ENDED, AuditEntry: SEEN, Job: SEEN,
     LogLine: SEEN, Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN,
-    RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN,
+    RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN, Mount: SEEN,
 }  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
         Tag: Tag.objects.create(name="blue"), StoragePool: repository.pool, Repository: repository,
         Source: plan.sources.get(), RetentionPolicy: RetentionPolicy.objects.create(name="mine"),
         Plan: plan, Archive: archive,
+        Mount: Mount.objects.create(archive=archive, machine="web", path="/x", expires_at=timezone.now()),
     }  # fmt: skip
 
 
@@ -198,3 +200,29 @@ def test_a_user_who_has_logged_in_can_be_deleted(as_admin: Client, viewer: User)
 def test_deleting_a_token_family_ends_that_login(as_admin: Client, api_viewer: APIClient) -> None:
     as_admin.post(url(TokenFamily, "delete", TokenFamily.objects.get().pk), {"post": "yes"})
     assert api_viewer.get("/api/auth/me").status_code == 401
+
+
+LAST = "This is the last administrator. Make somebody else one first."
+
+
+def test_the_last_administrator_stays_one(as_admin: Client, admin: User) -> None:
+    """Not switched off, not without the role, not deleted, from the list or from the page, nor is the role."""
+    group = Group.objects.get(name="ROLE_ADMIN")
+    user, role = "/admin/accounts/user/", "/admin/auth/group/"
+    selected = {"action": "delete_selected", "_selected_action": admin.pk, "post": "yes"}
+    for address, sent in [
+        (f"{user}{admin.pk}/change/", {"username": admin.username, "groups": group.pk}),
+        (f"{user}{admin.pk}/change/", {"username": admin.username, "is_active": "on"}),
+        (f"{user}{admin.pk}/delete/", {"post": "yes"}),
+        (user, selected),
+        (f"{role}{group.pk}/delete/", {"post": "yes"}),
+    ]:
+        answer = as_admin.post(address, sent, follow=True)
+        assert [str(message) for message in answer.context["messages"]] == [LAST], (address, sent)
+        assert administrators().get() == admin
+
+
+def test_one_of_two_administrators_may_go(as_admin: Client, admin: User) -> None:
+    eva = make_user("eva", "ROLE_ADMIN")
+    as_admin.post(f"/admin/accounts/user/{eva.pk}/delete/", {"post": "yes"})
+    assert administrators().get() == admin

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts import tokens
+from accounts import throttle, tokens
 from accounts.models import AuditEntry, TokenFamily, User
 from tests.conftest import PASSWORD, make_user
 
@@ -154,6 +154,21 @@ def test_a_request_without_a_token_is_400(db: None, body: Any) -> None:
     answer = APIClient().post("/api/auth/refresh", body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid"
+
+
+def test_who_sends_many_that_are_none_is_told_to_wait_and_nothing_is_looked_at(viewer: User) -> None:
+    good = log_in()["refresh_token"]
+    for _ in range(throttle.PER_ADDRESS):
+        assert refresh("x.y.z").status_code == 401
+    for token in ("x.y.z", good):
+        answer = refresh(token)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "throttled")
+        assert int(answer["Retry-After"]) > 0
+    assert AuditEntry.objects.filter(action=throttle.REFUSED).count() == throttle.PER_ADDRESS
+    other = APIClient(REMOTE_ADDR="192.0.2.99").post("/api/auth/refresh", {"refresh_token": good})
+    assert other.status_code == 200
+    AuditEntry.objects.update(at=timezone.now() - throttle.WINDOW)
+    assert refresh(other.json()["refresh_token"]).status_code == 200
 
 
 def test_renewing_refuses_other_methods(db: None) -> None:

@@ -15,6 +15,7 @@ from accounts.access import ROLES, Permission
 from accounts.errors import Conflict
 from accounts.models import ApiToken, AuditEntry, User
 from accounts.people import administrators, remove, somebody_stays_in_charge
+from accounts.serializers import AccountSerializer
 from tests.conftest import PASSWORD, make_user
 
 NINA = {"username": "nina", "password": "a good password 7", "roles": ["ROLE_VIEWER"], "email": "nina@example.org"}
@@ -116,13 +117,13 @@ def test_it_asks_the_database_as_often_for_fifty_as_for_one(
 ) -> None:
     for number in range(60):
         make_user(f"user-{number}", "ROLE_VIEWER")
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         assert len(api_admin.get("/api/users").json()["results"]) == 50
 
 
 def test_roles_say_what_they_may(api_admin: APIClient, django_assert_max_num_queries: Any) -> None:
     Group.objects.create(name="nothing")
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         listed = api_admin.get("/api/roles").json()["results"]
     assert {role["name"]: role["permissions"] for role in listed} == {
         "nothing": [], **{name: sorted(permissions) for name, permissions in ROLES.items()},
@@ -270,6 +271,15 @@ def test_an_api_token_does_not_grow_through_a_user(admin: User) -> None:
     machine = APIClient(HTTP_AUTHORIZATION=f"Bearer {text}")
     assert machine.post("/api/users", {**NINA, "roles": ["ROLE_ADMIN"]}).status_code == 400
     assert machine.patch(f"/api/users/{admin.pk}", {"password": "another good password"}).status_code == 403
+
+
+def test_a_name_that_somebody_takes_meanwhile_is_refused(api_admin: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red without the second look: the database refuses it, and the answer was a 500."""
+    make_user("nina", "ROLE_VIEWER")
+    monkeypatch.setattr(AccountSerializer, "validate_username", lambda _self, name: name)
+    answer = api_admin.post("/api/users", NINA)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["fields"] == {"username": ["A user with that username already exists."]}
 
 
 # --- Removing -------------------------------------------------------------------------------------
