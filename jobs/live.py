@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django_eventstream import eventstream as sender
 from django_eventstream import send_event
@@ -30,6 +30,7 @@ from redis.retry import Retry
 
 from accounts.access import Permission, can
 from jobs.models import Job
+from jobs.outliving import Outliving
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +79,10 @@ class ChannelManager(ChannelManagerBase):  # type: ignore[misc]
 def stream(request: HttpRequest, *, job: UUID | None) -> HttpResponseBase:
     """The event stream of a page: all jobs, and one in particular if the page shows one."""
     channels = {JOBS} | ({channel_of(job)} if job else set())
-    response = eventstream.events(request, channels=channels)
-    if response.streaming:
-        response.streaming_content = _for_a_while(response.streaming_content)
-    return response  # type: ignore[no-any-return]
+    response: HttpResponseBase = eventstream.events(request, channels=channels)
+    if isinstance(response, StreamingHttpResponse):
+        return Outliving(_for_a_while(response.streaming_content), headers=response.headers)
+    return response
 
 
 async def _for_a_while(events: Any) -> AsyncIterator[bytes]:

@@ -6,18 +6,20 @@ read from the table itself. Redis has no part in it, so nothing is lost when it 
 """
 
 import asyncio
+import itertools
 import json
 import logging
+import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, OperationalError, close_old_connections, connection, connections, transaction
 from django.db.models import Max, QuerySet
 
 from jobs.models import Job, JobEvent, LogLine
@@ -30,8 +32,9 @@ ASK_AGAIN_SECONDS = 30.0  # whether the listener still may
 SETTLE_SECONDS = 2.0
 ROWS_AT_ONCE = 500
 LAST = 2**63 - 1
-COMMENT = b": still here\n\n"
+GREETING, COMMENT = b": phpBorg\n\n", b": still here\n\n"
 MOST_WAITING = 2_000  # rows for a listener that reads slowly; it then reads from the table
+BEATS = 15  # not all listeners hear a heartbeat at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,13 @@ class Happening:
     server: int | None
     level: int  # of a line
     data: str  # JSON
+    events: dict[str, bytes] = field(default_factory=dict, compare=False)  # made once for all who listen
 
     def as_event(self, name: str) -> bytes:
-        head = "" if self.number is None else f"id: {self.number}\n"
-        return f"{head}event: {name}\ndata: {self.data}\n\n".encode()
+        if name not in self.events:
+            head = "" if self.number is None else f"id: {self.number}\n"
+            self.events[name] = f"{head}event: {name}\ndata: {self.data}\n\n".encode()
+        return self.events[name]
 
 
 Wanted = Callable[[Happening], bool]
@@ -74,6 +80,20 @@ class Feed(ABC):
     def passing(self) -> list[Happening]:
         """What is worth telling now, and no more a second later."""
         return []
+
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether rows are there in the order of their numbers, because nobody writes beside another."""
+        return connection.vendor == "sqlite"
+
+    def is_being_written(self, first: int, last: int) -> bool:
+        """Whether a transaction that has taken one of these numbers is still open."""
+        locked = self.rows().model._default_manager.select_for_update(nowait=True)
+        try:
+            with transaction.atomic():
+                return bool(locked.filter(pk__range=(first, last)).values_list("pk")[:1])  # or just now was
+        except OperationalError:
+            return True
 
 
 class JobFeed(Feed):
@@ -126,23 +146,39 @@ def _of(job: Job, number: int | None, data: dict[str, Any], *, level: int = 0) -
 class Listener:
     """What waits for one program that listens."""
 
-    def __init__(self, since: int) -> None:
-        self.since = since  # up to here it must read the table; what comes after is handed to it
-        self.waiting: list[Happening] = []
+    __slots__ = ("begins", "has_fallen_behind", "name", "news", "taken", "upto", "waiting", "wanted")
+
+    def __init__(self, name: str, wanted: Wanted, begins: int) -> None:
+        self.name = name  # of its events
+        self.wanted = wanted
+        self.begins = self.upto = self.taken = begins
+        self.waiting: list[bytes] = []
         self.has_fallen_behind = False
         self.news = asyncio.Event()
 
-    def hear(self, happenings: Sequence[Happening]) -> None:
-        if len(self.waiting) + len(happenings) > MOST_WAITING:
-            self.waiting, self.has_fallen_behind = [], True
-        if not self.has_fallen_behind:
-            self.waiting += happenings
-        self.news.set()
+    def begin(self, number: int) -> None:
+        """What has a larger number will be handed to it; up to there it must read the table."""
+        self.begins = self.upto = number
+        self.waiting, self.has_fallen_behind = [], False
 
-    def take(self) -> list[Happening]:
-        taken, self.waiting = self.waiting, []
+    def hear(self, happenings: Iterable[Happening]) -> None:
+        if self.has_fallen_behind:
+            return
+        for happening in happenings:
+            if self.wanted(happening):
+                self.waiting.append(happening.as_event(self.name))
+            self.upto = happening.number or self.upto
+        if len(self.waiting) > MOST_WAITING:
+            self.waiting, self.has_fallen_behind = [], True
+        if self.waiting or self.has_fallen_behind:
+            self.news.set()
+
+    def take(self) -> bytes:
         self.news.clear()
-        return taken
+        text, self.waiting = b"".join(self.waiting), []
+        if not self.has_fallen_behind:
+            self.taken = self.upto
+        return text
 
 
 class Tail:
@@ -151,29 +187,31 @@ class Tail:
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.position = 0
-        self._listeners: set[Listener] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._listeners: list[Listener] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._gaps: dict[int, float] = {}
 
-    async def join(self) -> Listener:
-        """From now on nothing escapes: what came before `since` is in the table."""
-        if self._task is None or self._task.get_loop() is not asyncio.get_running_loop():
-            self._listeners = set()
+    async def join(self, name: str, wanted: Wanted) -> Listener:
+        """From now on nothing escapes: what came before it `begins` is in the table."""
+        if not self._tasks or self._tasks[0].get_loop() is not asyncio.get_running_loop():
+            self._listeners = []
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
             self._begun = asyncio.Event()
-            self._task = asyncio.create_task(self._follow())
+            self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._beat())]
         await self._begun.wait()
-        listener = Listener(self.position)
-        self._listeners.add(listener)
+        listener = Listener(name, wanted, self.position)
+        self._listeners.append(listener)
         return listener
 
     def leave(self, listener: Listener) -> None:
-        self._listeners.discard(listener)
-        if not self._listeners and self._task:
-            self._task.cancel()
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        if not self._listeners and self._tasks:
+            for task in self._tasks:
+                task.cancel()
             self._thread.submit(connections.close_all)
             self._thread.shutdown(wait=False)
-            self._task = None
+            self._tasks = []
 
     async def ask(self, question: Callable[..., Any], *words: Any) -> Any:
         """In a thread of our own, with its own connection; a database that is away is waited for."""
@@ -189,7 +227,7 @@ class Tail:
         self._begun.set()
         while True:
             found = await self.ask(self.feed.after, self.position, LAST)
-            happenings = self._settled(found)
+            happenings = await self._settled(found)
             if happenings:
                 self.position = happenings[-1].number or self.position
             happenings += await self.ask(self.feed.passing)
@@ -198,17 +236,33 @@ class Tail:
             if len(found) < ROWS_AT_ONCE or not happenings:
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _settled(self, happenings: list[Happening]) -> list[Happening]:
-        """Up to a young gap in the numbers: whoever took that number may not have committed it yet."""
-        now, settled, expected = time.monotonic(), [], self.position + 1
+    async def _settled(self, happenings: list[Happening]) -> list[Happening]:
+        """Up to a gap in the numbers that may still be filled: whoever took them may not have committed yet."""
+        settled, expected = [], self.position + 1
         for happening in happenings:
             number = happening.number or 0
-            if number != expected and now - self._gaps.setdefault(expected, now) < SETTLE_SECONDS:
+            if number != expected and await self._may_come(expected, number - 1):
                 break
             settled.append(happening)
             expected = number + 1
         self._gaps = {number: since for number, since in self._gaps.items() if number >= expected}
         return settled
+
+    async def _may_come(self, first: int, last: int) -> bool:
+        """A number is taken a moment before its row is there; after that the row's lock tells."""
+        if self.feed.has_one_writer:
+            return False
+        now = time.monotonic()
+        if now - self._gaps.setdefault(first, now) < SETTLE_SECONDS:
+            return True
+        return bool(await self.ask(self.feed.is_being_written, first, last))
+
+    async def _beat(self) -> None:
+        """Let each listener say now and then that it is still here, also while the database is away."""
+        for turn in itertools.count():
+            await asyncio.sleep(HEARTBEAT_SECONDS / BEATS)
+            for listener in self._listeners[turn % BEATS :: BEATS]:
+                listener.news.set()
 
 
 JOBS, LOGS = Tail(JobFeed()), Tail(LogFeed())
@@ -218,28 +272,23 @@ async def listen(
     tail: Tail, name: str, wanted: Wanted, *, after: int | None, may_stay: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Events called `name`, from now on or from after number `after`, while `may_stay` says so (asked in a thread)."""
-    listener = await tail.join()
+    listener = await tail.join(name, wanted)
+    ask_at = time.monotonic() + ASK_AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # not all at once
     try:
-        yield b": phpBorg\n\n"
-        number = listener.since if after is None else after
-        asked_at = time.monotonic()
+        yield GREETING
+        number = listener.begins if after is None else after
         while True:
-            async for happenings in _missed(tail, number, listener.since):
+            async for happenings in _missed(tail, number, listener.begins):
                 yield b"".join(happening.as_event(name) for happening in happenings if wanted(happening)) or COMMENT
-            taken = listener.take()
-            if text := b"".join(happening.as_event(name) for happening in taken if wanted(happening)):
-                yield text
-            number = max([listener.since, *(happening.number or 0 for happening in taken)])
-            if listener.has_fallen_behind:
-                listener.has_fallen_behind, listener.since = False, tail.position
-                continue
-            listener.since = number
-            if not await _hears(listener, HEARTBEAT_SECONDS):
-                yield COMMENT
-            if time.monotonic() - asked_at >= ASK_AGAIN_SECONDS:
-                asked_at = time.monotonic()
-                if not await asyncio.to_thread(_fresh, may_stay):
-                    return
+            while not listener.has_fallen_behind:
+                await listener.news.wait()
+                yield listener.take() or COMMENT
+                if time.monotonic() >= ask_at:
+                    ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+                    if not await asyncio.to_thread(_is_allowed, may_stay):
+                        return
+            number = max(listener.begins, listener.taken)
+            listener.begin(tail.position)
     finally:
         tail.leave(listener)
 
@@ -250,12 +299,11 @@ async def _missed(tail: Tail, number: int, until: int) -> AsyncIterator[list[Hap
         number = happenings[-1].number or until
 
 
-async def _hears(listener: Listener, seconds: float) -> bool:
+def _is_allowed(may_stay: Callable[[], bool]) -> bool:
     try:
-        await asyncio.wait_for(listener.news.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
+        return bool(_fresh(may_stay))
+    except DatabaseError:
+        return True  # it is asked again, and until the database is back there is nothing to tell
 
 
 def _fresh(question: Callable[..., Any], *words: Any) -> Any:

@@ -1,7 +1,9 @@
 """The API's event streams: /api/sse/jobs, /api/sse/backups, /api/sse/logs and /api/logs/tail."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django import forms
 from django.http import StreamingHttpResponse
@@ -13,9 +15,11 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from accounts.access import Permission
-from accounts.presence import is_still_here
+from accounts.presence import Presence
+from accounts.query import LARGEST, WholeField, refuse_empty
 from jobs import streams
 from jobs.models import LogLine
+from jobs.outliving import Outliving
 from jobs.starting import form_errors
 from jobs.streams import Happening, Tail
 
@@ -37,32 +41,46 @@ class EventStream(BaseRenderer):
         raise NotImplementedError("A stream is no answer that is rendered.")
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one program listens to."""
+
+    job: UUID | None = None
+    server: int | None = None
+    type: str = ""  # of the jobs; "": any
+    level: int = 0  # of lines, at least
+    passing: bool = False  # also what has no number
+
+    def __call__(self, happening: Happening) -> bool:
+        return (
+            (self.job is None or happening.job == self.job)
+            and (self.server is None or happening.server == self.server)
+            and (not self.type or happening.type == self.type)
+            and happening.level >= self.level
+            and (self.passing or happening.number is not None)
+        )
+
+
 class WantedForm(forms.Form):
     job = forms.UUIDField(required=False)
-    server = forms.IntegerField(required=False, min_value=1)
+    server = WholeField(required=False, min_value=1, max_value=LARGEST)
     after = forms.IntegerField(required=False, min_value=0, max_value=streams.LAST)
 
-    def wants(self, happening: Happening) -> bool:
-        job, server = self.cleaned_data["job"], self.cleaned_data["server"]
-        return (job is None or happening.job == job) and (server is None or happening.server == server)
-
-
-class WantedJobsForm(WantedForm):
-    def wants(self, happening: Happening) -> bool:
-        return happening.number is not None and super().wants(happening)
+    def wanted(self) -> Wanted:
+        return Wanted(self.cleaned_data["job"], self.cleaned_data["server"])
 
 
 class WantedBackupsForm(WantedForm):
-    def wants(self, happening: Happening) -> bool:
-        return happening.type == "backup" and super().wants(happening)
+    def wanted(self) -> Wanted:
+        return replace(super().wanted(), type="backup", passing=True)
 
 
 class WantedLinesForm(WantedForm):
     level = forms.ChoiceField(required=False, choices=[(level.name.lower(), level.label) for level in LogLine.Level])
 
-    def wants(self, happening: Happening) -> bool:
+    def wanted(self) -> Wanted:
         least = self.cleaned_data["level"]
-        return (not least or happening.level >= LogLine.Level[least.upper()]) and super().wants(happening)
+        return replace(super().wanted(), level=LogLine.Level[least.upper()] if least else 0)
 
 
 class Stream(ViewSet):
@@ -70,21 +88,23 @@ class Stream(ViewSet):
     permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.BACKUP_VIEW}
     tail: ClassVar[Tail] = streams.JOBS
     event: ClassVar[str]
-    form: ClassVar[type[WantedForm]]
+    form: ClassVar[type[WantedForm]] = WantedForm
 
     def answer(self, request: Request) -> StreamingHttpResponse:
         sent: dict[str, Any] = request.query_params.dict()
         if unknown := set(sent) - (set(self.form.base_fields) - {"after"}):
             raise ValidationError({name: ["There is no such filter here."] for name in sorted(unknown)})
+        refuse_empty(request)
         form = self.form(sent | {"after": request.headers.get("Last-Event-ID", "")})
         if not form.is_valid():
             raise ValidationError(form_errors(form))
+        # Nothing here may hold the request, which does not live as long.
         events = streams.listen(
-            self.tail, self.event, form.wants, after=form.cleaned_data["after"],
-            may_stay=partial(is_still_here, request, self.permissions["list"]),
+            self.tail, self.event, form.wanted(), after=form.cleaned_data["after"],
+            may_stay=partial(Presence.of(request).may, self.permissions["list"]),
         )  # fmt: skip
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingHttpResponse(events, content_type="text/event-stream", headers=headers)
+        return Outliving(events, content_type="text/event-stream", headers=headers)
 
 
 STREAM = {(200, "text/event-stream"): str}
@@ -92,7 +112,6 @@ STREAM = {(200, "text/event-stream"): str}
 
 class JobStream(Stream):
     event = "job"
-    form = WantedJobsForm
 
     @extend_schema(summary="Listen to jobs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=STREAM)
     def list(self, request: Request) -> StreamingHttpResponse:

@@ -1,16 +1,24 @@
 """The web process: `uvicorn phpborg.asgi:application`."""
 
 import os
+import resource
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from django.core.asgi import get_asgi_application
+import django
 from django.db import DatabaseError, connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "phpborg.settings")
-application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from accounts import encryption  # noqa: E402  # models want the applications to be ready
+from jobs.outliving import Handler  # noqa: E402
+
+application = Handler()
+
+# Each program that listens has an open file, and the usual soft limit is 1024.
+_limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_limits[1], _limits[1]))
 
 
 def _prove_key() -> None:

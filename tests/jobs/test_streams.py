@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
+from django.db import connection, transaction
 from django.test import AsyncClient
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -171,25 +174,73 @@ def test_one_that_reads_slowly_costs_no_memory_and_misses_nothing(token: str, mo
     assert max(listener_sizes, default=0) <= 3
 
 
+class Contended(streams.JobFeed):
+    has_one_writer = False
+
+
+def settled(tail: streams.Tail, *numbers: int) -> list[int | None]:
+    """Which of these numbers are told, when just these are there."""
+    found = [streams.Happening(number, UUID(int=7), "x", None, 0, "{}") for number in numbers]
+
+    async def ask(question: Callable[..., Any], *words: Any) -> Any:
+        return question(*words)
+
+    tail.ask = ask  # type: ignore[method-assign]
+    tail.feed.is_being_written = lambda *_: False  # type: ignore[method-assign]
+    return [happening.number for happening in asyncio.run(tail._settled(found))]
+
+
 def test_a_number_that_is_not_committed_yet_is_waited_for() -> None:
     """Two transactions of MariaDB take numbers 5 and 6, and the second one is there first."""
-
-    def happening(number: int) -> streams.Happening:
-        return streams.Happening(number, row().pk, "x", None, 0, "{}")
-
-    tail = streams.Tail(streams.JobFeed())
+    tail = streams.Tail(Contended())
     tail.position = 4
-    five, six = happening(5), happening(6)
-    assert tail._settled([six]) == []
-    assert tail._settled([five, six]) == [five, six]
+    assert settled(tail, 6) == []
+    assert settled(tail, 5, 6) == [5, 6]
 
 
 def test_a_number_that_nobody_took_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    tail = streams.Tail(streams.JobFeed())
-    late = streams.Happening(3, row().pk, "x", None, 0, "{}")
-    assert tail._settled([late]) == []
+    tail = streams.Tail(Contended())
+    assert settled(tail, 3, 4, 9) == []
     monkeypatch.setattr(streams, "SETTLE_SECONDS", 0.0)
-    assert tail._settled([late]) == [late]
+    assert settled(tail, 3, 4, 9) == [3, 4, 9]
+
+
+def test_a_transaction_that_stays_open_is_waited_for_however_long(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "sqlite":
+        return  # one writer at a time: numbers are there in their order
+    monkeypatch.setattr(streams, "SETTLE_SECONDS", 0.0)
+    job, has_written, go = row(), threading.Event(), threading.Event()
+    looked = threading.Semaphore(0)
+    is_being_written = streams.JobFeed.is_being_written
+
+    def slowly() -> None:
+        with transaction.atomic():
+            JobEvent.note(job.pk, "running")
+            has_written.set()
+            go.wait(PATIENCE_SECONDS)
+        connection.close()
+
+    def looking(feed: streams.JobFeed, *numbers: int) -> bool:
+        looked.release()
+        return is_being_written(feed, *numbers)
+
+    monkeypatch.setattr(streams.JobFeed, "is_being_written", looking)
+
+    def write() -> None:
+        threading.Thread(target=slowly).start()
+        assert has_written.wait(PATIENCE_SECONDS)
+        JobEvent.note(job.pk, "completed")
+        for _ in range(3):
+            assert looked.acquire(timeout=PATIENCE_SECONDS)
+
+    async def what() -> list[str]:
+        async with Program("/api/sse/jobs", token) as program:
+            await sync_to_async(write)()
+            assert program._pieces.empty()
+            go.set()
+            return [(await program.event())["status"] for _ in range(2)]
+
+    assert story(what) == ["running", "completed"]
 
 
 # --- Backups ------------------------------------------------------------------------------------
