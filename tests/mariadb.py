@@ -21,7 +21,7 @@ DATABASE_FIXTURES = {"db", "transactional_db"}
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[str]:
+def mariadb(*, buffer_pool: str = "64M") -> Iterator[str]:
     """A MariaDB in a temporary directory; yields its DATABASE_URL."""
     directory = Path(tempfile.mkdtemp(prefix="phpborg-mariadb-", dir="/tmp"))
     path = f"{directory}/sock"
@@ -42,7 +42,7 @@ def mariadb() -> Iterator[str]:
     server = subprocess.Popen(
         [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", *user, data, f"--socket={path}",
          "--skip-networking", f"--pid-file={directory}/pid", "--innodb-flush-log-at-trx-commit=0",
-         "--innodb-buffer-pool-size=64M", "--character-set-server=utf8mb4", f"--log-error={directory}/log"],
+         f"--innodb-buffer-pool-size={buffer_pool}", "--character-set-server=utf8mb4", f"--log-error={directory}/log"],
     )  # fmt: skip
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -73,7 +73,8 @@ def pytest_load_initial_conftests() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Only what touches a database can behave differently on another one."""
-    touching, others = [], []
+    touching: list[pytest.Item] = []
+    others: list[pytest.Item] = []
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         touches = item.get_closest_marker("django_db") or fixtures & DATABASE_FIXTURES

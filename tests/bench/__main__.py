@@ -1,6 +1,6 @@
 """`make bench`: speed and memory, measured side by side in one run. A table for people, a JSON line for machines.
 
-    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [memory] [--rounds N]
+    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [api] [streams] [memory] [--rounds N]
 
 - relay: a backup of 1 GB in 5,000 files, first and unchanged second, by a worker through the relay, beside
   plain `borg create` over OpenSSH to the same disk; alternating, each round with caches of its own; the
@@ -31,12 +31,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from phpborg.embedded import free_port
+
 SETTINGS = "tests.bench.settings"
 FILES, FILE_BYTES = 5_000, 200_000
 SMALL_FILES = 200_000
 LATENCY_ROUNDS = 30
 EMPTY_JOBS = 100
 NAPS, HOLDS, WORKERS, NAP_SECONDS = 200, 20, 8, 2.0
+BUFFER_POOL = "1G"  # of MariaDB: what a site of that size gives it
+LISTENERS, SINGLE_EVENTS, BURSTS, BURST_EVENTS = 1_000, 40, 4, 10
 
 
 class Bench:
@@ -45,7 +49,9 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.home = directory / "home"  # of "the server"
-        os.environ.update(PHPBORG_DATA_DIR=str(directory / "data"), DJANGO_SETTINGS_MODULE=SETTINGS)
+        os.environ.update(
+            PHPBORG_DATA_DIR=str(directory / "data"), DJANGO_SETTINGS_MODULE=SETTINGS, PHPBORG_PORT=str(free_port())
+        )
 
     def __enter__(self) -> Self:
         import django
@@ -293,7 +299,7 @@ def signed_in_client(user_model: Any) -> Any:
     from django.contrib.auth.models import Group
     from rest_framework.test import APIClient
 
-    user = user_model.objects.create_user("bench", password="bench bench bench")
+    user, _ = user_model.objects.get_or_create(username="bench")
     user.groups.add(Group.objects.get(name="ROLE_ADMIN"))
     client = APIClient(HTTP_HOST="localhost")
     client.force_authenticate(user)
@@ -371,6 +377,117 @@ def tick_on(bench: Bench, database_url: str) -> dict[str, Any]:
     return found
 
 
+# --- api --------------------------------------------------------------------------------------
+
+
+def api(bench: Bench, rounds: int) -> dict[str, Any]:
+    """On a fleet in each database; of the web process in between there is nothing to see here."""
+    from tests.mariadb import mariadb
+
+    del rounds
+    found = {"sqlite": api_on(bench, "sqlite", f"sqlite:///{bench.directory}/api.sqlite3")}
+    (bench.directory / "api.sqlite3").unlink()
+    with mariadb(buffer_pool=BUFFER_POOL) as url:
+        subprocess.run(["mariadb", "-uroot", f"-S{url.partition('=')[2]}", "-e", "CREATE DATABASE phpborg"], check=True)
+        found["mariadb"] = api_on(bench, "mariadb", url)
+    return found
+
+
+def api_on(bench: Bench, kind: str, database_url: str) -> dict[str, Any]:
+    del bench
+    env = {**os.environ, "DATABASE_URL": database_url}
+    command = [sys.executable, "-m", "tests.bench.api"]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE).stdout)
+    print(f"\n{kind}: p95 in ms (and queries) of the first, the middle and the last page", file=sys.stderr)
+    for name, route in found["routes"].items():
+        pairs = zip(route["p95_ms"], route["queries"], strict=True)
+        print(f"{name:90} {'  '.join(f'{ms:6} ({queries})' for ms, queries in pairs)}", file=sys.stderr)
+    return found
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+
+def streams(bench: Bench, rounds: int) -> dict[str, Any]:
+    """1,000 programs on the real web process, all of which hear every event; its memory before and with them."""
+    from django.conf import settings
+
+    from phpborg.embedded import Child, answers, wait_until
+    from phpborg.stack import web_command
+
+    del rounds
+    with Child("web", web_command(), log=bench.directory / "web.log") as web:
+        wait_until(lambda: answers(settings.PORT), seconds=30, what="The web process")
+        listening(1, lambda: publish(1))  # warm
+        before = private_kb(web.pid)
+        listening(LISTENERS, lambda: None, events=0)  # what is made for the first ones, stays
+        grown = private_kb(web.pid)
+        with_them = 0
+
+        def tell() -> None:
+            nonlocal with_them
+            publish_for_a_while()
+            with_them = private_kb(web.pid)
+
+        found = listening(LISTENERS, tell, events=SINGLE_EVENTS + BURSTS * BURST_EVENTS)
+    return {
+        "listeners": LISTENERS,
+        **found,
+        "kb_each": round((with_them - before) / LISTENERS, 1),
+        "left_kb_each": round((grown - before) / LISTENERS, 1),
+    }
+
+
+def listening(clients: int, meanwhile: Callable[[], object], *, events: int = 1) -> dict[str, Any]:
+    """Let so many programs listen, in a process of their own, while something happens; what they heard."""
+    from django.conf import settings
+
+    command = [sys.executable, "-m", "tests.bench.streams", str(settings.PORT), str(clients), str(events)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdin.write(f"{access_token()}\n")
+        child.stdin.flush()
+        assert child.stdout.readline().strip() == "ready"
+        meanwhile()
+        found: dict[str, Any] = json.loads(child.stdout.readline())
+    return found
+
+
+def access_token() -> str:
+    from django.test import RequestFactory
+
+    from accounts import tokens
+    from accounts.models import User
+
+    signed_in_client(User)
+    return tokens.log_in(User.objects.get(username="bench"), RequestFactory().get("/")).access
+
+
+def publish(count: int) -> None:
+    from jobs.models import Job, JobEvent
+
+    job, _ = Job.objects.get_or_create(type="bench", status="completed")
+    for _ in range(count):
+        JobEvent.note(job.pk, "completed")
+
+
+def publish_for_a_while() -> None:
+    """One at a time, then some at once: half a minute."""
+    for _ in range(SINGLE_EVENTS):
+        publish(1)
+        time.sleep(0.5)
+    for _ in range(BURSTS):
+        publish(BURST_EVENTS)
+        time.sleep(2)
+
+
+def private_kb(pid: int) -> int:
+    """What is this process's own: its share of what it shares is counted in proportion."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
 # --- memory -----------------------------------------------------------------------------------
 
 
@@ -432,7 +549,10 @@ def command_of(pid: int) -> bytes:
 
 # --- Telling ----------------------------------------------------------------------------------
 
-MEASURES = {"relay": relay, "prune": prune, "latency": latency, "queue": queue, "tick": tick, "memory": memory}
+MEASURES = {
+    "relay": relay, "prune": prune, "latency": latency, "queue": queue, "tick": tick, "api": api, "streams": streams,
+    "memory": memory,
+}  # fmt: skip
 Bound = tuple[str, tuple[str, ...], float, str]
 BOUNDS: list[Bound] = [
     ("relay, first backup", ("relay", "first", "ratio"), 1.15, "x plain borg"),
@@ -448,6 +568,13 @@ BOUNDS: list[Bound] = [
     ("idle tick, MariaDB, median", ("tick", "mariadb", "idle_median_ms"), 50, "ms"),
     ("growth over 900 idle ticks, SQLite", ("tick", "sqlite", "growth_kb"), 1000, "kB"),
     ("growth over 900 idle ticks, MariaDB", ("tick", "mariadb", "growth_kb"), 1000, "kB"),
+    ("slowest list or statistics, SQLite, p95", ("api", "sqlite", "worst_p95_ms"), 100, "ms"),
+    ("slowest list or statistics, MariaDB, p95", ("api", "mariadb", "worst_p95_ms"), 100, "ms"),
+    ("most queries of one, SQLite", ("api", "sqlite", "most_queries"), 12, ""),
+    ("most queries of one, MariaDB", ("api", "mariadb", "most_queries"), 12, ""),
+    ("1,000 listeners, publish to arrival, p95", ("streams", "p95_ms"), 500, "ms"),
+    ("events that one of them did not hear", ("streams", "lost"), 0, ""),
+    ("memory of the web process for each", ("streams", "kb_each"), 60, "kB"),
     ("job's peak memory, 200,000 files", ("memory", "job_mb"), 150, "MB"),
     ("worker's own peak memory", ("memory", "worker_mb"), 150, "MB"),
 ]
