@@ -2,7 +2,7 @@ from django.contrib import admin
 
 from accounts.access import Permission
 from accounts.operators import OperatorAdmin
-from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
 
 
 @admin.register(StoragePool)
@@ -50,3 +50,10 @@ class ArchiveAdmin(OperatorAdmin):
     search_fields = ("name", "borg_id")
     date_hierarchy = "start"
     show_full_result_count = False
+
+
+@admin.register(Mount)
+class MountAdmin(OperatorAdmin):
+    list_display = ("path", "machine", "archive", "mounted_at", "expires_at")
+    list_select_related = ("archive",)
+    search_fields = ("path", "machine")

@@ -1,5 +1,6 @@
 """What repositories and servers need from time to time, without anybody asking."""
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,16 +8,20 @@ from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from backups import mounts
 from backups.borg.commands import Depth
-from backups.models import Plan, Repository
+from backups.models import Mount, Plan, Repository
 from backups.runners.check import CheckRepository
 from backups.runners.compact import CompactRepository
 from backups.runners.compare import CompareRepository
 from backups.runners.knock import KnockServer
+from backups.runners.unmount import UnmountArchive
 from jobs.models import Job
-from jobs.periodic import every
+from jobs.periodic import every, first_of_all
 from jobs.runner import JobRunner, Refused, subject_key
 from servers.models import Server
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 20  # of one kind in one round, so that maintenance never keeps the backups waiting
 AGAIN_AFTER = timedelta(hours=12)  # when the newest one of the same kind did not bring what was wanted
@@ -57,6 +62,21 @@ def knock() -> int:
     """Look whether servers answer again that were away when a backup was due."""
     waiting = Plan.objects.filter(awaits_server__in=[True], enabled=True).values("server_id")  # IN: for the index
     return _start(KnockServer, Server.objects.filter(pk__in=waiting, enabled=True), patience=timedelta(minutes=4))
+
+
+@every(seconds=60)
+def unmount_expired() -> int:
+    """Unmount what has had its time, and what a job that has ended left half made; returns how many are started."""
+    half_made = Q(mounted_at=None) & (Q(job=None) | Q(job__status__in=Job.FINAL))
+    over = Mount.objects.filter(Q(expires_at__lte=timezone.now()) | half_made).select_related("archive", "job")
+    return _start(UnmountArchive, over.order_by("expires_at"), patience=timedelta(minutes=10))
+
+
+@first_of_all
+def take_down_what_nobody_keeps() -> None:
+    """A worker that died, or a machine that was started anew, leaves folders behind that answer nobody."""
+    if taken := mounts.sweep():
+        logger.warning("%d mounts of archives were left behind here; they are unmounted.", taken)
 
 
 def _due(repositories: QuerySet[Repository], done: str, days: str, *, but_not: QuerySet[Job]) -> QuerySet[Repository]:

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -194,6 +195,13 @@ class Repository(models.Model):
     # Why nothing may be written, deleted or compacted until a person has looked; "": nothing is wrong.
     damage = models.TextField(blank=True, editable=False)  # what `borg check` found
     frozen = models.TextField(blank=True, editable=False)  # what borg lists and what we recorded disagree in this
+    is_damaged, is_frozen = (
+        models.GeneratedField(
+            expression=models.Case(models.When(**{name: ""}, then=False), default=True),
+            output_field=models.BooleanField(), db_persist=True,
+        )
+        for name in ("damage", "frozen")
+    )  # fmt: skip
 
     check_days = models.PositiveSmallIntegerField(
         _("check every (days)"), default=7, validators=[MaxValueValidator(3650)],
@@ -214,6 +222,7 @@ class Repository(models.Model):
     compressed_bytes = models.BigIntegerField(default=0, editable=False)
     deduplicated_bytes = models.BigIntegerField(default=0, editable=False)
     measured_at = models.DateTimeField(null=True, editable=False)
+    archive_count = models.PositiveIntegerField(default=0, editable=False)  # as `note_archives` found it
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = VisibleQuerySet.as_manager()
@@ -224,6 +233,22 @@ class Repository(models.Model):
         verbose_name = _("repository")
         verbose_name_plural = _("repositories")
         constraints = [models.UniqueConstraint(fields=["pool", "name"], name="repository_name_in_pool")]
+        indexes = [
+            models.Index(fields=["name", "id"], name="repository_by_name"),
+            models.Index(fields=["-deduplicated_bytes", "id"], name="repository_largest"),
+            # All that is summed up of ten thousand, without their long rows.
+            models.Index(
+                fields=[
+                    "is_damaged",
+                    "is_frozen",
+                    "original_bytes",
+                    "compressed_bytes",
+                    "deduplicated_bytes",
+                    "archive_count",
+                ],
+                name="repository_sums",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -268,6 +293,10 @@ class Repository(models.Model):
     def saved_share(self) -> float | None:
         """What compression and deduplication spared, between 0 and 1."""
         return 1 - self.deduplicated_bytes / self.original_bytes if self.original_bytes else None
+
+    def note_archives(self) -> None:
+        """Keep how many there are, after every change: for who cannot count hundreds of thousands."""
+        Repository.objects.filter(pk=self.pk).update(archive_count=self.archives.count())
 
 
 class Source(models.Model):
@@ -426,6 +455,12 @@ class ArchiveQuerySet(VisibleQuerySet):
     def with_scope(self) -> Self:
         return self.select_related("server", "repository", "plan")
 
+    def counted(self) -> int:
+        """The same as `count`, but all of them are counted as the repositories keep it."""
+        if self.query.where or self.query.is_sliced or self.query.is_empty():
+            return self.count()
+        return Repository.objects.aggregate(kept=models.Sum("archive_count"))["kept"] or 0
+
 
 class Archive(models.Model):
     """An archive that we saw being made; `borg_id` says which, whatever its name."""
@@ -447,6 +482,14 @@ class Archive(models.Model):
     warnings = models.PositiveIntegerField(default=0)
     command_line = models.TextField(blank=True)
     suspicion = models.TextField(blank=True)  # why it may not be what it should be; "": nothing speaks against it
+    # For lists of hundreds of thousands: what can be filtered has an index.
+    is_suspicious = models.GeneratedField(
+        expression=models.Case(models.When(suspicion="", then=False), default=True),
+        output_field=models.BooleanField(), db_persist=True,
+    )  # fmt: skip
+    name_lower = models.GeneratedField(
+        expression=Lower("name"), output_field=models.CharField(max_length=200), db_persist=True
+    )
     quarantine = models.TextField(blank=True)  # why we do not believe that it is ours; retention leaves it out
     vanished_at = models.DateTimeField(null=True)  # when borg's list did not have it any more, without our doing
     comment = models.TextField(_("comment"), blank=True)
@@ -464,9 +507,11 @@ class Archive(models.Model):
         constraints = [models.UniqueConstraint(fields=["repository", "borg_id"], name="archive_in_repository")]
         indexes = [
             models.Index(fields=["-start", "-id"], name="archive_newest"),
-            models.Index(fields=["server", "-start"], name="archive_by_server"),
-            models.Index(fields=["plan", "-start"], name="archive_by_plan"),
-            models.Index(fields=["repository", "-start"], name="archive_by_repository"),
+            *(
+                models.Index(fields=[name, "-start", "-id"], name=f"archive_newest_by_{name.removeprefix('is_')}")
+                for name in ("server", "plan", "repository", "pinned", "is_suspicious")
+            ),
+            models.Index(fields=["name_lower", "start"], name="archive_by_name"),
             models.Index(fields=["plan", "-taken_at"], name="archive_by_plan_taken"),
         ]
 
@@ -475,6 +520,33 @@ class Archive(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("archive", args=[self.pk])
+
+
+class Mount(models.Model):
+    """An archive that is mounted on a worker's machine, or is about to be; the row goes when the mount does."""
+
+    archive = models.OneToOneField(Archive, models.SET_NULL, null=True, related_name="mount")
+    job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, related_name="+")
+    place = models.CharField(max_length=40)  # whose workers can unmount it
+    machine = models.CharField(_("machine"), max_length=200)
+    path = models.CharField(_("path"), max_length=500)  # there
+    mounted_at = models.DateTimeField(null=True)  # None: not yet
+    expires_at = models.DateTimeField(_("expires"))
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-id"]
+        verbose_name = _("mount")
+        verbose_name_plural = _("mounts")
+
+    def __str__(self) -> str:
+        return f"{self.machine}:{self.path}"
+
+    def get_absolute_url(self) -> str:
+        return self.archive.get_absolute_url() if self.archive else reverse("archives")
 
 
 def archive_prefix(plan: Plan) -> str:

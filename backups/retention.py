@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from backups import schedule
 from backups.borg.retention import Dated, Reason, Rules, retain
-from backups.models import Archive, Plan, Repository, RetentionPolicy
+from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy
 from jobs.models import Job
 
 FIELDS = ("name", "borg_id", "taken_at", "suspicion", "quarantine", "vanished_at", "pinned", "plan", "repository")
@@ -39,7 +39,7 @@ LABELS = {
     "oldest": gettext_lazy("the oldest"),
     "pinned": gettext_lazy("pinned"),
     "last good": gettext_lazy("the last good one"),
-    "in use": gettext_lazy("a job is using it"),
+    "in use": gettext_lazy("it is mounted, or a job is using it"),
     "suspicious": gettext_lazy("suspicious"),
     "quarantined": gettext_lazy("in quarantine"),
     "vanished": gettext_lazy("gone from the repository"),
@@ -128,9 +128,14 @@ def _spared(archive: Archive, last_good: Archive, in_use: set[str]) -> str:
 
 
 def _in_use(plan: Plan) -> set[str]:
-    """The subjects of jobs that read archives of the plan's repository now, or will: restores, downloads ..."""
+    """Archives of the plan's repository that somebody reads now, or will: mounts, and jobs that restore, download ...
+
+    As the subjects of jobs are written.
+    """
+    mounts = Mount.objects.filter(archive__repository=plan.repository_id).values_list("archive", flat=True)
     jobs = Job.objects.unfinished().filter(repository=plan.repository_id, subject__startswith="archive:")
-    return set(jobs.exclude(type__in=IDLE_TYPES).values_list("subject", flat=True))
+    subjects = jobs.exclude(type__in=IDLE_TYPES).values_list("subject", flat=True)
+    return {*subjects, *(f"archive:{pk}" for pk in mounts)}
 
 
 def objection(plan: Plan) -> str:

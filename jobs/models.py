@@ -61,6 +61,8 @@ class Job(models.Model):
         LOW = 20, _("low")
 
     FINAL: ClassVar[frozenset[str]] = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+    # Those that may have one: of an attempt that failed, the others were put back for.
+    WITH_ERROR: ClassVar[tuple[str, ...]] = (Status.FAILED, Status.CANCELLED, Status.PENDING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     type = models.CharField(max_length=40)
@@ -110,9 +112,12 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="job_newest"),
             models.Index(fields=["status", "priority", "created_at"], name="job_by_status"),
-            models.Index(fields=["type", "-created_at"], name="job_by_type"),
-            models.Index(fields=["server", "-created_at"], name="job_by_server"),
-            models.Index(fields=["plan", "-created_at"], name="job_by_plan"),
+            # The newest of each, with the id, so that a page of them is read from the index (jobs/paging.py).
+            models.Index(fields=["status", "-created_at", "-id"], name="job_newest_by_status"),
+            models.Index(fields=["type", "-created_at", "-id"], name="job_newest_by_type"),
+            models.Index(fields=["server", "-created_at", "-id"], name="job_newest_by_server"),
+            models.Index(fields=["plan", "-created_at", "-id"], name="job_newest_by_plan"),
+            models.Index(fields=["repository", "-created_at", "-id"], name="job_newest_by_repository"),
             models.Index(fields=["repository", "status", "created_at"], name="job_by_repository"),
             models.Index(fields=["type", "subject", "status"], name="job_by_subject"),
             models.Index(fields=["waits_for", "priority", "created_at"], name="job_by_waits_for"),
@@ -258,7 +263,9 @@ class LogLine(models.Model):
         WARNING = 30, _("warning")
         ERROR = 40, _("error")
 
-    job = models.ForeignKey(Job, models.CASCADE, related_name="lines")
+    job = models.ForeignKey(Job, models.CASCADE, related_name="lines", db_index=False)  # log_line_by_job
+    # The job's own, so that a server's lines are found by an index.
+    server = models.ForeignKey("servers.Server", models.CASCADE, null=True, related_name="+")
     number = models.PositiveIntegerField()  # from 1, without gaps but for what the cap left out
     attempt = models.PositiveSmallIntegerField(default=1)
     at = models.DateTimeField()
@@ -271,7 +278,10 @@ class LogLine(models.Model):
         default_permissions = ()
         ordering = ["job", "number"]
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="log_line_of_job")]
-        indexes = [models.Index(fields=["level", "-id"], name="log_line_by_level")]
+        indexes = [
+            models.Index(fields=["level", "-id"], name="log_line_by_level"),
+            models.Index(fields=["job", "-id"], name="log_line_by_job"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M:%S} {self.get_level_display()} {self.message}"

@@ -40,6 +40,7 @@ class Periodic:
 
 
 registry: list[Periodic] = []
+at_start: list[Callable[[], object]] = []  # what a worker does before its first job
 
 
 def every(*, seconds: float) -> Callable[[Callable[[], object]], Callable[[], object]]:
@@ -50,6 +51,21 @@ def every(*, seconds: float) -> Callable[[Callable[[], object]], Callable[[], ob
         return run
 
     return register
+
+
+def first_of_all(run: Callable[[], object]) -> Callable[[], object]:
+    """Run the decorated function when a worker starts, on its machine; others may be at work there."""
+    at_start.append(run)
+    return run
+
+
+def begin() -> None:
+    """What went wrong in one of them must not keep the worker from its jobs."""
+    for run in at_start:
+        try:
+            run()
+        except Exception:
+            logger.exception("%s.%s failed at the worker's start.", run.__module__, run.__name__)
 
 
 @every(seconds=20)

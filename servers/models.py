@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models import Case, F, Q, When
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -160,6 +161,17 @@ class Server(SshAccount):
     seen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    # Switched off, or its host key is not confirmed, or has changed: found by an index among ten thousand.
+    is_out_of_order = models.GeneratedField(
+        expression=Case(
+            When(enabled=False, then=True),
+            When(host_key="", then=True),
+            When(~Q(host_key_seen="") & ~Q(host_key_seen=F("host_key")), then=True),
+            default=False,
+        ),
+        output_field=models.BooleanField(), db_persist=True,
+    )  # fmt: skip
+
     objects = ServerQuerySet.as_manager()
 
     class Meta:
@@ -167,6 +179,7 @@ class Server(SshAccount):
         ordering = ["name"]
         verbose_name = _("server")
         verbose_name_plural = _("servers")
+        indexes = [models.Index(fields=["is_out_of_order"], name="server_out_of_order")]
 
     def __str__(self) -> str:
         return self.name

@@ -190,6 +190,16 @@ def export_tar(access: Access, name: str, path: str) -> Command:
     )
 
 
+def mount(access: Access, name: str, folder: str) -> Command:
+    """Show an archive at `folder`, for the user that borg runs as alone; borg stays, in the background.
+
+    A lock would keep every backup waiting as long as it is mounted.
+    """
+    return access.command(
+        "mount", "--log-json", "--bypass-lock", "-o", "ignore_permissions", access.archive(name), folder
+    )
+
+
 def break_lock(access: Access) -> Command:
     """Removes the locks of the repository and of borg's cache here, whoever holds them."""
     return access.command("break-lock", "--log-json", access.location)

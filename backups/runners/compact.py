@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.access import Permission
 from backups.borg import commands
-from backups.models import Repository
+from backups.models import Mount, Repository
 from backups.pools import measure
 from backups.reconcile import compare
 from backups.runners.base import RepositoryRunner, refuse_frozen, still
@@ -46,6 +46,9 @@ class CompactRepository(RepositoryRunner):
 def refuse_unchecked(repository: Repository) -> None:
     """Raise Refused where a compaction might make final what nobody has looked at."""
     refuse_frozen(repository)
+    if Mount.objects.filter(archive__repository=repository).exists():
+        sentence = _("An archive of %(name)s is mounted, and a compaction may move what it shows. Unmount it first.")
+        raise Refused(sentence % {"name": repository.name})
     if repository.checked_at is None or (repository.deleted_at and repository.checked_at < repository.deleted_at):
         sentence = _("%(name)s has not been checked since something was deleted. Let a check run first.")
         raise Refused(sentence % {"name": repository.name})

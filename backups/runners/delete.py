@@ -13,7 +13,7 @@ from backups import catalog, retention
 from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.borg.results import Unreadable, parse_archives
-from backups.models import Archive, Repository
+from backups.models import Archive, Mount, Repository
 from backups.reconcile import compare
 from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_damaged, refuse_frozen, still
 from jobs.errors import Cancelled, Cause, Failure
@@ -106,6 +106,7 @@ class Deletion:
         job = self._runner.job
         Archive.objects.filter(pk__in=[archive.pk for archive in deleted]).delete()
         Repository.objects.filter(pk=self._repository.pk).update(deleted_at=timezone.now())
+        self._repository.note_archives()
         detail = {"archives": [archive.name for archive in deleted], "job": str(job.pk)}
         audit.record("archives.deleted", user=job.user, target=self._repository.name, detail=detail)
 
@@ -162,5 +163,7 @@ def refuse_wanted(archive: Archive) -> None:
     """Raise Refused for an archive that nobody may delete as it is."""
     if archive.pinned:
         raise Refused(gettext("The archive is pinned. Unpin it first."))
+    if Mount.objects.filter(archive=archive).exists():
+        raise Refused(gettext("The archive is mounted. Unmount it first."))
     if archive.plan and archive.plan.last_good_archive() == archive:
         raise Refused(gettext("This is the last good archive of its plan: it stays until there is a newer one."))

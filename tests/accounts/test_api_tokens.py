@@ -274,7 +274,7 @@ def test_it_asks_the_database_as_often_for_fifty_as_for_one(
 ) -> None:
     for _ in range(60):
         make(viewer, VIEW)
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         assert len(api_admin.get(f"/api/tokens?user={viewer.pk}").json()["results"]) == 50
 
 

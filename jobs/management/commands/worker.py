@@ -7,9 +7,8 @@ from django.db import DatabaseError, connections
 from redis import RedisError
 
 from accounts import encryption
-from jobs import queue
+from jobs import periodic, queue
 from jobs.models import Job
-from jobs.periodic import reap_process
 
 
 class Command(BaseCommand):
@@ -34,11 +33,12 @@ class Command(BaseCommand):
                 f"The database cannot be used ({error}). Does it run, is DATABASE_URL right, and was `migrate` run?"
             ) from error
         Job.objects.filter(pk=uuid4()).first()  # each job's process inherits what Django works out once
+        periodic.begin()
         connections.close_all()  # nothing open may be shared with the forked children
         try:
             queue.connection().ping()
             queue.work(
-                options["places"], burst=options["burst"], lost=reap_process,
+                options["places"], burst=options["burst"], lost=periodic.reap_process,
                 log_level="INFO" if options["verbosity"] > 1 else "WARNING",
             )  # fmt: skip
         except RedisError as error:
