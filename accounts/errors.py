@@ -18,5 +18,18 @@ class NotAllowed(APIException):
     default_code = "permission_denied"
 
 
+class Unavailable(APIException):
+    """What was asked needs somebody who is not there now; `wait` becomes Retry-After."""
+
+    status_code = 503
+    default_code = "unavailable"
+    wait = 30  # seconds
+
+
+class TooLarge(APIException):
+    status_code = 413
+    default_code = "too_large"
+
+
 def refusal(status: int, code: str, sentence: str) -> JsonResponse:
     return JsonResponse({"error": {"code": code, "message": sentence, "fields": {}}}, status=status)

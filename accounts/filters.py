@@ -3,12 +3,13 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ApiToken, User
+from accounts.query import IdFilter, TrueOrFalseFilter
 
 
 class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
     search = django_filters.CharFilter(method="containing", label=_("Name or e-mail address"))
     role = django_filters.CharFilter(field_name="groups__name", label=_("Role"))
-    is_active = django_filters.BooleanFilter(label=_("Active"))
+    is_active = TrueOrFalseFilter(label=_("Active"))
 
     class Meta:
         model = User
@@ -22,7 +23,7 @@ class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
 
 
 class ApiTokenFilter(django_filters.FilterSet):  # type: ignore[misc]
-    user = django_filters.NumberFilter(field_name="user_id", label=_("User"))
+    user = IdFilter(field_name="user_id", label=_("User"))
 
     class Meta:
         model = ApiToken

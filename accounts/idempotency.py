@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -46,7 +47,7 @@ class IdempotencyMiddleware:
         if shown is None or request.method != "POST" or not request.path_info.startswith("/api/") or secret(request):
             return self.get_response(request)
         caller = caller_of(request)
-        if caller is None:
+        if caller is None or is_too_large(request):
             return self.get_response(request)  # which refuses it
         key = unquoted(shown)
         if not key:
@@ -93,6 +94,14 @@ def caller_of(request: HttpRequest) -> Caller | None:
         return (request.user, f"{request.user.pk}") if isinstance(request.user, User) else None
     user, token = found
     return user, f"{user.pk}:{token.pk}" if isinstance(token, ApiToken) else f"{user.pk}"
+
+
+def is_too_large(request: HttpRequest) -> bool:
+    try:
+        request.body  # noqa: B018  # read once, and kept
+    except RequestDataTooBig:
+        return True
+    return False
 
 
 def unquoted(shown: str) -> str:

@@ -35,7 +35,7 @@ from accounts.serializers import (
     RoleSerializer,
     UserSerializer,
 )
-from accounts.throttle import seconds_to_wait
+from accounts.throttle import REFUSED, seconds_before_refresh, seconds_to_wait
 
 
 def pair_as_json(pair: tokens.Pair) -> dict[str, object]:
@@ -81,9 +81,12 @@ class Refresh(PublicView):
         """Exchange a refresh token for a new pair; the old one is dead."""
         asked = RefreshSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
+        if wait := seconds_before_refresh(request._request):
+            raise Throttled(wait)
         try:
             pair = tokens.rotate(asked.validated_data["refresh_token"], request._request)
         except tokens.TokenRefused as error:
+            audit.record(REFUSED, request=request._request)
             raise AuthenticationFailed(str(error)) from error
         return Response(pair_as_json(pair))
 
@@ -123,7 +126,9 @@ class ApiTokenViewSet(
     mixins.ListModelMixin, mixins.CreateModelMixin, mixins.DestroyModelMixin, GenericViewSet[ApiToken]
 ):
     serializer_class = ApiTokenSerializer
+    lookup_value_converter = "int"
     filterset_class = ApiTokenFilter
+    orderings = ("name", "-name", "created_at", "-created_at")
     permissions: ClassVar[dict[str, Permission | None]] = dict.fromkeys(("list", "create", "destroy"))
     answers_with_secrets = True
 
@@ -171,7 +176,9 @@ class ApiTokenViewSet(
 )
 class UserViewSet(ModelViewSet[User]):
     serializer_class = AccountSerializer
+    lookup_value_converter = "int"
     filterset_class = UserFilter
+    orderings = ("username", "-username")
     permissions: ClassVar[dict[str, Permission | None]] = dict.fromkeys(
         ("list", "retrieve", "create", "update", "partial_update", "destroy"), Permission.USER_MANAGE
     )
@@ -219,6 +226,7 @@ class UserViewSet(ModelViewSet[User]):
 @extend_schema_view(list=extend_schema(summary="List roles", description="What each of them may do."))
 class RoleViewSet(mixins.ListModelMixin, GenericViewSet[Group]):
     serializer_class = RoleSerializer
+    orderings = ("name", "-name")
     permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.USER_MANAGE}
 
     def get_queryset(self) -> QuerySet[Group]:

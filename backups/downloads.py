@@ -8,11 +8,13 @@ from urllib.parse import quote
 from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
+from redis import RedisError
 
 from accounts.models import User
 from backups.catalog import Catalog, Item
 from backups.models import Archive
 from backups.runners.download import DownloadFile
+from jobs import queue
 from jobs.models import Job
 from jobs.pipe import GIVE_UP_SECONDS, Pipe, WriterFailed
 from jobs.runner import cancel
@@ -24,6 +26,10 @@ class DownloadFailed(Exception):
     """Nothing was sent yet, and nothing will be; the text says why."""
 
 
+class NobodyThere(DownloadFailed):
+    """No worker sends it now, but one may later."""
+
+
 def start_download(archive: Archive, entry: int, *, user: User | None, trigger: Job.Trigger) -> StreamingHttpResponse:
     """Start the job, wait for its first piece, and stream. Raises NotIndexed, Refused or DownloadFailed."""
     with Catalog(archive) as listing:
@@ -33,13 +39,14 @@ def start_download(archive: Archive, entry: int, *, user: User | None, trigger: 
         if not (item.is_file or item.is_folder):
             raise DownloadFailed(_("Only files and folders can be downloaded."))
         length = None if item.is_folder else listing.content_of(item).size
+    refuse_without_worker()
     job = DownloadFile.enqueue(archive, user=user, trigger=trigger, entry=entry)
     pipe = Pipe(job.pk)
     try:
         first = pipe.read(seconds=FIRST_PIECE_SECONDS)
-    except TimeoutError:
+    except (TimeoutError, RedisError):
         cancel(job)
-        raise DownloadFailed(_("No worker was free for the download. Try again later.")) from None
+        raise NobodyThere(_("No worker was free for the download. Try again later.")) from None
     except WriterFailed as error:
         raise DownloadFailed(str(error)) from error
     response = StreamingHttpResponse(_stream(job, pipe, first), content_type="application/octet-stream")
@@ -48,6 +55,16 @@ def start_download(archive: Archive, entry: int, *, user: User | None, trigger: 
     if length is not None:
         response["Content-Length"] = str(length)
     return response
+
+
+def refuse_without_worker() -> None:
+    """Other jobs wait until there is one; whoever downloads is waiting now."""
+    try:
+        if queue.live_workers():
+            return
+    except RedisError:
+        pass
+    raise NobodyThere(_("No worker is there to send it. Try again later."))
 
 
 async def _stream(job: Job, pipe: Pipe, piece: bytes | None) -> AsyncIterator[bytes]:

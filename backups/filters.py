@@ -1,37 +1,70 @@
 import django_filters
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from accounts.query import IdFilter, TrueOrFalseFilter
 from backups.models import Archive
 from jobs.models import Job
+from jobs.paging import Asked, NewestFilter
+
+LAST_CHARACTER = "\U0010ffff"
 
 
 class ArchiveFilter(django_filters.FilterSet):  # type: ignore[misc]
-    server = django_filters.NumberFilter(field_name="server_id", label=_("Server"))
-    plan = django_filters.NumberFilter(field_name="plan_id", label=_("Plan"))
-    repository = django_filters.NumberFilter(field_name="repository_id", label=_("Repository"))
-    suspicious = django_filters.BooleanFilter(field_name="suspicion", method="is_suspicious", label=_("Suspicious"))
-    pinned = django_filters.BooleanFilter(label=_("Pinned"))
+    server = IdFilter(field_name="server_id", label=_("Server"))
+    plan = IdFilter(field_name="plan_id", label=_("Plan"))
+    repository = IdFilter(field_name="repository_id", label=_("Repository"))
+    suspicious = TrueOrFalseFilter(field_name="is_suspicious", method="is_so", label=_("Suspicious"))
+    pinned = TrueOrFalseFilter(method="is_so", label=_("Pinned"))
     since = django_filters.IsoDateTimeFilter(field_name="start", lookup_expr="gte", label=_("Since"))
     until = django_filters.IsoDateTimeFilter(field_name="start", lookup_expr="lt", label=_("Until"))
-    search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label=_("Name"))
+    # Of hundreds of thousands an index finds only how a name begins: with the server's name, and the plan's.
+    search = django_filters.CharFilter(method="begins", label=_("Name begins with"))
 
     class Meta:
         model = Archive
         fields: list[str] = []
 
-    def is_suspicious(self, archives: object, name: str, value: bool) -> object:
-        return archives.exclude(suspicion="") if value else archives.filter(suspicion="")  # type: ignore[attr-defined]
+    def is_so(self, archives: QuerySet[Archive], name: str, value: bool) -> QuerySet[Archive]:
+        return archives.filter(**{f"{name}__in": [value]})  # SQLite takes no index for a bare `WHERE pinned`
+
+    def begins(self, archives: QuerySet[Archive], name: str, value: str) -> QuerySet[Archive]:
+        begin = value.lower()
+        return archives.filter(name_lower__gte=begin, name_lower__lt=begin + LAST_CHARACTER)
 
 
-class BackupFilter(django_filters.FilterSet):  # type: ignore[misc]
-    server = django_filters.NumberFilter(field_name="server_id", label=_("Server"))
-    plan = django_filters.NumberFilter(field_name="plan_id", label=_("Plan"))
-    repository = django_filters.NumberFilter(field_name="repository_id", label=_("Repository"))
+class BackupFilter(NewestFilter):
+    """Of jobs: those that are backups."""
+
+    server = IdFilter(field_name="server_id", label=_("Server"))
+    plan = IdFilter(field_name="plan_id", label=_("Plan"))
+    repository = IdFilter(field_name="repository_id", label=_("Repository"))
     status = django_filters.MultipleChoiceFilter(choices=Job.Status.choices, label=_("Status"))
     since = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", label=_("Since"))
     until = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", label=_("Until"))
     search = django_filters.CharFilter(field_name="error", lookup_expr="icontains", label=_("Text of the error"))
 
+    lanes = ("server", "plan", "repository", "status")
+
     class Meta:
         model = Job
         fields: list[str] = []
+
+    def filter_queryset(self, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        backups: QuerySet[Job] = super().filter_queryset(queryset.filter(type="backup"))
+        return backups.filter(server=self._server) if self._server else backups
+
+    @property
+    def _server(self) -> int | None:
+        """Of the path, for /api/servers/{id}/backups."""
+        found: int | None = self.request.parser_context["kwargs"].get("server_pk")
+        return found
+
+    def asked(self) -> Asked:
+        asked = super().asked()
+        asked.lanes.append([Q(type="backup")])
+        if self._server:
+            asked.lanes.append([Q(server=self._server)])
+        if self.form.cleaned_data["search"]:
+            asked.lanes.append([Q(status=status) for status in Job.WITH_ERROR])
+        return asked

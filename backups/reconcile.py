@@ -109,6 +109,7 @@ def accept(repository: Repository) -> list[str]:
         gone = repository.archives.exclude(vanished_at=None)
         names = list(gone.values_list("name", flat=True))
         gone.delete()
+        repository.note_archives()
         Repository.objects.filter(pk=repository.pk).update(frozen="")
     return names
 
@@ -179,6 +180,7 @@ def _store(runner: BorgRunner[Any], repository: Repository, found: Comparison) -
     if sentence := found.sentence():
         runner.log.error(sentence)
         changes["frozen"] = sentence
+    repository.note_archives()
     Repository.objects.filter(pk=repository.pk).update(**changes)
 
 

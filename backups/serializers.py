@@ -5,18 +5,24 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
+from django.utils.translation import gettext_lazy
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import validate_time_zone
 from backups import schedule
 from backups.catalog import Item
 from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
-from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
 from backups.periodic import reschedule
+from backups.runners.mount import DEFAULT_HOURS, MOST_HOURS
 from backups.schedule import InvalidSchedule
 from backups.sources.base import SourceKind
 from jobs.models import Job
+from jobs.starting import validated
 from servers.models import Server
+
+STAYS = gettext_lazy("A repository stays what and where it is: its archives are that server's, and lie there.")
 
 
 class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
@@ -98,6 +104,12 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
             "frozen", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
         ]  # fmt: skip
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        fixed = ("name", "pool", "server") if self.instance else ()
+        if moved := [name for name in fixed if attrs.get(name, now := getattr(self.instance, name)) != now]:
+            raise serializers.ValidationError(dict.fromkeys(moved, str(STAYS)))
+        return attrs
+
 
 class SourceSerializer(serializers.ModelSerializer[Source]):
     parameters = serializers.DictField(
@@ -122,16 +134,10 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = attrs.get("kind") or (self.instance.kind if self.instance else "files")
         if "parameters" in attrs:
-            form = SourceKind.registry[kind].form(attrs["parameters"])
-            if unknown := set(attrs["parameters"]) - set(form.fields):
-                raise serializers.ValidationError(
-                    {"parameters": {name: [f"A source of kind {kind} has no such parameter."] for name in unknown}}
-                )
-            if not form.is_valid():
-                raise serializers.ValidationError(
-                    {"parameters": {name: [str(error) for error in errors] for name, errors in form.errors.items()}}
-                )
-            attrs["parameters"] = form.cleaned_data
+            try:
+                attrs["parameters"] = validated(SourceKind.registry[kind].form, attrs["parameters"])
+            except serializers.ValidationError as error:
+                raise serializers.ValidationError({"parameters": error.detail}) from error
         return attrs
 
 
@@ -234,15 +240,29 @@ class RetentionSerializer(serializers.Serializer[dict[str, Any]]):
     outlooks = OutlookSerializer(many=True)
 
 
+class MountedSerializer(serializers.ModelSerializer[Mount]):
+    class Meta:
+        model = Mount
+        fields = ["path", "machine", "expires_at"]
+        read_only_fields = fields
+
+
 class ArchiveSerializer(serializers.ModelSerializer[Archive]):
+    mount = serializers.SerializerMethodField(help_text="Where it is mounted now, on which worker's machine; or null.")
+
     class Meta:
         model = Archive
         fields = [
             "id", "name", "borg_id", "repository", "server", "plan", "job", "start", "end", "duration",
             "original_bytes", "compressed_bytes", "deduplicated_bytes", "files", "warnings", "command_line",
-            "suspicion", "comment", "pinned", "indexed_at", "created_at",
+            "suspicion", "quarantine", "vanished_at", "comment", "pinned", "mount", "indexed_at", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(MountedSerializer(allow_null=True))
+    def get_mount(self, archive: Archive) -> dict[str, Any] | None:
+        mount = getattr(archive, "mount", None)
+        return MountedSerializer(mount).data if mount and mount.mounted_at else None
 
 
 class BackupSerializer(serializers.ModelSerializer[Job]):
@@ -291,6 +311,12 @@ class FolderSerializer(serializers.Serializer[None]):
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
     results = FileSerializer(many=True)
+
+
+class MountSerializer(serializers.Serializer[None]):
+    hours = serializers.IntegerField(
+        min_value=1, max_value=MOST_HOURS, default=DEFAULT_HOURS, help_text="Then it is unmounted, whoever is in it."
+    )
 
 
 class RestoreSerializer(serializers.Serializer[None]):

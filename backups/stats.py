@@ -16,11 +16,13 @@ from django.db.models import (
     Case,
     Count,
     DateTimeField,
+    Exists,
     ExpressionWrapper,
     F,
     IntegerField,
     Max,
     Min,
+    OuterRef,
     Q,
     QuerySet,
     Sum,
@@ -111,11 +113,11 @@ class Dashboard:
 
     at: datetime
     servers: int  # counted with their health
-    plans: int  # by the index of their ids, as archives
+    plans: int  # by the index of their ids
     repositories: int  # counted with their sizes
     repositories_damaged: int
     repositories_frozen: int
-    archives: int  # on our record, those that vanished or are put aside too
+    archives: int  # on our record, those that vanished or are put aside too; the sum of what repositories keep
     health: dict[State, int]  # from what plans, their repositories and servers keep
     stored: Sizes  # the sum of what repositories keep
     jobs: dict[str, int]  # by an index that has status and time
@@ -146,7 +148,11 @@ def dashboard(user: Viewer) -> Dashboard:
     servers = health_of(Server.objects.for_user(user), now)
     repositories = Repository.objects.for_user(user)
     kept = repositories.aggregate(
-        **_SUMS, count=Count("pk"), damaged=Count("pk", filter=~Q(damage="")), frozen=Count("pk", filter=~Q(frozen=""))
+        **_SUMS,
+        count=Count("pk"),
+        archives=Coalesce(Sum("archive_count"), 0),
+        damaged=Count("pk", filter=Q(is_damaged=True)),
+        frozen=Count("pk", filter=Q(is_frozen=True)),
     )
     pools = StoragePool.objects.for_user(user)
     plans = Plan.objects.for_user(user)
@@ -159,7 +165,7 @@ def dashboard(user: Viewer) -> Dashboard:
         repositories=kept["count"],
         repositories_damaged=kept["damaged"],
         repositories_frozen=kept["frozen"],
-        archives=Archive.objects.for_user(user).count(),
+        archives=int(kept["archives"]),
         health=servers,
         stored=_sizes(kept),
         jobs=jobs_of(Job.objects.for_user(user), now),
@@ -263,35 +269,50 @@ def _days(jobs: QuerySet[Job], now: datetime) -> list[Day]:
     return list(days.values())
 
 
-# --- Health, as backups/health.py judges it, of ten thousand servers in two queries ------------
+# --- Health, as backups/health.py judges it, of ten thousand servers in three queries ----------
 
 RANK = {state: number for number, state in enumerate(WORST_FIRST)}
 
 
 def health_of(servers: QuerySet[Server], now: datetime) -> dict[State, int]:
-    """How many of `servers` are in each state."""
-    counted = Counter(ranks_of(servers, now).values())
+    """How many of `servers` are in each state; these are all that there are, or none if nobody may see them."""
+    total = servers.count()
+    counted = Counter(ranks_of(now).values() if total else ())
+    counted[RANK[State.PROTECTED]] += total - counted.total()
     return {state: counted[rank] for state, rank in RANK.items()}
 
 
-def ranks_of(servers: QuerySet[Server], now: datetime) -> dict[int, int]:
-    """The rank of what `health.of_servers` would say of each, by its id; a test holds the two together.
+def ranks_of(now: datetime) -> dict[int, int]:
+    """The rank of what `health.of_servers` would say of each server, by its id; those left out are PROTECTED.
 
-    The database judges and we look for the worst: for MariaDB that is half the work of doing both.
+    Only what may be unwell is looked at closely, and only that leaves the database; a test holds the two together.
     """
-    worst: dict[int, int] = {}
-    for server, rank in Plan.objects.annotate(owed=_owed(now)).order_by().values_list("server_id", _rank(now)):
-        worst[server] = min(rank, worst.get(server, rank))
-    own = Case(
-        When(enabled=False, then=RANK[State.UNKNOWN]),
-        When(host_key="", then=RANK[State.UNKNOWN]),
-        When(~Q(host_key_seen="") & ~Q(host_key_seen=F("host_key")), then=RANK[State.AT_RISK]),
-        output_field=IntegerField(),
+    ranks: dict[int, int] = {}
+    unwell = Plan.objects.filter(_may_be_unwell(now)).annotate(owed=_owed(now)).order_by()
+    for server, rank in unwell.values_list("server_id", _rank(now)):
+        ranks[server] = min(rank, ranks.get(server, rank))
+    return ranks | dict(_by_themselves())
+
+
+def _by_themselves() -> QuerySet[Server, tuple[int, int]]:
+    """Ids and ranks of servers that no plan makes better or worse."""
+    servers = Server.objects.order_by()
+    key_has_changed = Q(enabled=True) & ~Q(host_key="")
+    rank = Case(
+        When(key_has_changed, then=RANK[State.AT_RISK]), default=RANK[State.UNKNOWN], output_field=IntegerField()
     )
-    return {
-        pk: worst.get(pk, RANK[State.UNKNOWN]) if rank is None else rank
-        for pk, rank in servers.order_by().values_list("pk", own)
-    }
+    plans = Plan.objects.filter(server=OuterRef("pk"))
+    without = servers.filter(~Exists(plans), is_out_of_order=False)
+    found = servers.filter(is_out_of_order__in=[True]).values_list("pk", rank)
+    return found.union(without.values_list("pk", Value(RANK[State.UNKNOWN])), all=True)
+
+
+def _may_be_unwell(now: datetime) -> Q:
+    """Of a plan: whatever `_rank` does not call PROTECTED is among these, and few others are."""
+    troubled = Repository.objects.filter(Q(is_damaged=True) | Q(is_frozen=True)).order_by()
+    unanswered = Q(due_at__gt=F("last_good_at")) | Q(next_run_at__lte=now)
+    kept = Q(enabled=False) | Q(last_job=None) | Q(last_good_at=None) | ~Q(last_outcome=Plan.Outcome.GOOD)
+    return kept | unanswered | Q(repository__in=troubled)
 
 
 def _rank(now: datetime) -> Case:

@@ -7,10 +7,10 @@ from datetime import UTC, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Q
-from django.db.models.functions import TruncHour
+from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, TruncHour
 
-from backups.models import BackupHour, Plan
+from backups.models import Archive, BackupHour, Plan, Repository
 from jobs.models import Job
 
 SUSPICIOUS = Q(status=Job.Status.COMPLETED, result__has_key="suspicion") & ~Q(result__suspicion="")
@@ -57,6 +57,8 @@ def rebuild() -> int:
         for name, value in kept_of(plan.last_job).items():
             setattr(plan, name, value)
     Plan.objects.bulk_update(plans, ["last_outcome", "last_took"], batch_size=500)
+    kept = Archive.objects.filter(repository=OuterRef("pk")).order_by().values("repository").annotate(n=Count("pk"))
+    Repository.objects.update(archive_count=Coalesce(Subquery(kept.values("n")), 0))
     BackupHour.objects.all().delete()
     ended = Job.objects.filter(type="backup", status__in=Job.FINAL)
     hours = ended.annotate(began_at=TruncHour("created_at", tzinfo=UTC)).values("began_at").order_by("began_at")

@@ -5,9 +5,7 @@ from django.db.models import ProtectedError, QuerySet
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
@@ -21,11 +19,15 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from accounts import audit
 from accounts.access import Permission, signed_in
-from backups.catalog import ROOT, Catalog, Item, NotIndexed
-from backups.downloads import DownloadFailed, start_download
+from accounts.dependents import dependents_of
+from accounts.errors import Unavailable
+from accounts.query import whole
+from backups.catalog import ORDERS, ROOT, Catalog, Item, NotIndexed
+from backups.downloads import DownloadFailed, NobodyThere, start_download
 from backups.filters import ArchiveFilter, BackupFilter
 from backups.forms import ImportForm
-from backups.models import Archive, Plan, Repository, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
+from backups.removal import forget
 from backups.retention import as_data, decide, foresee, objection, runs_of
 from backups.runners.create import RunBackup
 from backups.runners.delete import DeleteArchive
@@ -33,8 +35,10 @@ from backups.runners.import_ import ImportRepository
 from backups.runners.index import IndexArchive
 from backups.runners.init import InitRepository
 from backups.runners.keys import host_key_confirmed
+from backups.runners.mount import MountArchive
 from backups.runners.pool import CheckPool
 from backups.runners.restore import RestoreFiles
+from backups.runners.unmount import UnmountArchive
 from backups.serializers import (
     AccountHostKeySerializer,
     ArchiveSerializer,
@@ -42,6 +46,7 @@ from backups.serializers import (
     FileSerializer,
     FolderSerializer,
     ImportRepositorySerializer,
+    MountSerializer,
     PlanSerializer,
     RepositorySerializer,
     RestoreSerializer,
@@ -51,6 +56,7 @@ from backups.serializers import (
     StoragePoolSerializer,
 )
 from jobs.models import Job
+from jobs.paging import NewestFirst
 from jobs.runner import Refused
 from jobs.starting import JOBS, ONE_JOB, form_errors, queued, start
 from servers.models import Server
@@ -58,13 +64,14 @@ from servers.models import Server
 READ = dict.fromkeys(("list", "retrieve"), Permission.BACKUP_VIEW)
 WRITE = dict.fromkeys(("create", "update", "partial_update", "destroy"), Permission.BACKUP_MANAGE)
 FILES_SHOWN, MOST_FILES_SHOWN = 100, 1000
+FILES_QUERY = ("path", "search", "ordering", "page", "page_size")
 
 
 class AuditedViewSet(ModelViewSet[Any]):
     """Adding, changing and deleting, each in the audit trail; what others hold on to is not deleted."""
 
     audited_as: ClassVar[str]
-    held_by: ClassVar[str | Promise]  # the sentence when something keeps one of these from being deleted
+    lookup_value_converter = "int"
 
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
@@ -84,7 +91,8 @@ class AuditedViewSet(ModelViewSet[Any]):
         try:
             instance.delete()
         except ProtectedError as error:
-            raise Refused(self.held_by % {"name": instance.name}) from error
+            what = {"name": instance.name, "what": dependents_of(instance)}
+            raise Refused(_("%(name)s still has: %(what)s. Delete those first.") % what) from error
         audit.record(f"{self.audited_as}.deleted", request=self.request, target=instance.name)
 
 
@@ -98,9 +106,9 @@ class AuditedViewSet(ModelViewSet[Any]):
 )
 class StoragePoolViewSet(AuditedViewSet):
     serializer_class = StoragePoolSerializer
+    orderings = ("name", "-name", "created_at", "-created_at", "free_bytes", "-free_bytes")
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE, "host_key": Permission.BACKUP_MANAGE}
     audited_as = "pool"
-    held_by = gettext_lazy("%(name)s has repositories. Delete those first.")
 
     def get_queryset(self) -> QuerySet[StoragePool]:
         return StoragePool.objects.for_user(self.request.user).order_by("name")
@@ -129,23 +137,44 @@ class StoragePoolViewSet(AuditedViewSet):
     create=extend_schema(
         summary="Add a repository", description="A job makes it, with a random passphrase; `state` tells how far it is."
     ),
+    update=extend_schema(summary="Replace a repository's settings", description="Its name and its place stay."),
+    partial_update=extend_schema(summary="Change a repository's settings", description="Its name and its place stay."),
+    destroy=extend_schema(
+        summary="Strike off a repository",
+        description="Where it lies nothing happens. 409 while it has plans, archives or an unfinished job; and, unless "
+        "`leave_data=true`, if it was ever made: its folder stays, and its passphrase is forgotten.",
+        parameters=[OpenApiParameter("leave_data", bool, description="I know what stays, and what is lost.")],
+    ),
 )
-class RepositoryViewSet(mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+class RepositoryViewSet(AuditedViewSet):
     serializer_class = RepositorySerializer
+    orderings = ("name", "-name", "created_at", "-created_at", "deduplicated_bytes", "-deduplicated_bytes")
     permissions: ClassVar[dict[str, Permission | None]] = {
         **READ,
-        "create": Permission.BACKUP_MANAGE,
+        **WRITE,
         "import_existing": Permission.BACKUP_MANAGE,
     }
+    audited_as = "repository"
+
+    @property
+    def query_parameters(self) -> tuple[str, ...]:
+        return ("leave_data",) if self.action == "destroy" else ()
 
     def get_queryset(self) -> QuerySet[Repository]:
-        return Repository.objects.for_user(self.request.user).select_related("pool").order_by("name", "id")
+        # Of a list a database that knows too little of its tables would begin a join with the pools.
+        return Repository.objects.for_user(self.request.user).prefetch_related("pool").order_by("name", "id")
 
-    @transaction.atomic
-    def perform_create(self, serializer: BaseSerializer[Repository]) -> None:
-        made = serializer.save()
-        audit.record("repository.added", request=self.request, target=made.name)
+    def after_create(self, made: Repository) -> None:
         InitRepository.enqueue(made, user=signed_in(self.request), trigger=Job.Trigger.API)
+
+    def perform_destroy(self, instance: Repository) -> None:
+        answer = self.request.query_params.get("leave_data", "false")
+        if answer not in ("true", "false"):
+            raise ValidationError({"leave_data": ["This must be true or false."]})
+        where = instance.location
+        with transaction.atomic():
+            forget(instance, leave_data=answer == "true")
+            audit.record("repository.forgotten", request=self.request, target=instance.name, detail={"left": where})
 
     @extend_schema(summary="Import a repository", request=ImportRepositorySerializer, responses=ONE_JOB)
     @action(detail=False, methods=["post"], url_path="import", url_name="import")
@@ -171,9 +200,9 @@ class RepositoryViewSet(mixins.CreateModelMixin, mixins.ListModelMixin, mixins.R
 )
 class SourceViewSet(AuditedViewSet):
     serializer_class = SourceSerializer
+    orderings = ("name", "-name", "created_at", "-created_at")
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE}
     audited_as = "source"
-    held_by = gettext_lazy("%(name)s has plans. Delete those first.")
 
     def get_queryset(self) -> QuerySet[Source]:
         return Source.objects.for_user(self.request.user).order_by("server_id", "name")
@@ -196,9 +225,11 @@ class SourceViewSet(AuditedViewSet):
 )
 class PlanViewSet(AuditedViewSet):
     serializer_class = PlanSerializer
+    orderings = (
+        "name", "-name", "created_at", "-created_at", "next_run_at", "-next_run_at", "last_good_at", "-last_good_at",
+    )  # fmt: skip
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE, "retention": Permission.BACKUP_VIEW}
     audited_as = "plan"
-    held_by = gettext_lazy("%(name)s has archives. Delete those first.")
 
     def get_queryset(self) -> QuerySet[Plan]:
         return Plan.objects.for_user(self.request.user).prefetch_related("sources").order_by("server_id", "name")
@@ -226,11 +257,15 @@ class PlanViewSet(AuditedViewSet):
 class BackupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
     serializer_class = BackupSerializer
     filterset_class = BackupFilter
+    pagination_class = NewestFirst
+    orderings = ("-created_at",)
     lookup_value_converter = "uuid"
     permissions: ClassVar[dict[str, Permission | None]] = {**READ, "create": Permission.BACKUP_CREATE}
 
     def get_queryset(self) -> QuerySet[Job]:
-        return Job.objects.for_user(self.request.user).filter(type=RunBackup.type).order_by("-created_at", "-id")
+        jobs = Job.objects.for_user(self.request.user).order_by("-created_at", "-id")
+        # Of a list BackupFilter says it, so that the index to read is chosen there (jobs/paging.py).
+        return jobs if self.action == "list" else jobs.filter(type=RunBackup.type)
 
     @extend_schema(summary="Run backups", request=RunBackupSerializer, responses=JOBS)
     def create(self, request: Request) -> Response:
@@ -242,7 +277,7 @@ class BackupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
             raise ValidationError({"server_id": ["There is no such server, or you may not see it."]})
         plans = self._plans(server, asked.validated_data)
         with transaction.atomic():
-            return queued([start(RunBackup, plan, request) for plan in plans])
+            return queued([start(RunBackup, plan, request, {}) for plan in plans])
 
     def _plans(self, server: Server, wanted: dict[str, Any]) -> list[Plan]:
         plans = Plan.objects.filter(server=server).with_scope()
@@ -265,17 +300,18 @@ class ServerBackupsView(mixins.ListModelMixin, GenericViewSet[Any]):
     queryset = Job.objects.none()  # for the schema, which knows no server
     serializer_class = BackupSerializer
     filterset_class = BackupFilter
+    pagination_class = NewestFirst
+    orderings = ("-created_at",)
     permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.BACKUP_VIEW}
 
     def get_queryset(self) -> QuerySet[Job]:
         if "server_pk" not in self.kwargs:
             return self.queryset
-        server = get_object_or_404(Server.objects.for_user(self.request.user), pk=self.kwargs["server_pk"])
-        jobs = Job.objects.for_user(self.request.user).filter(type=RunBackup.type, server=server)
-        return jobs.order_by("-created_at", "-id")
+        return Job.objects.for_user(self.request.user).order_by("-created_at", "-id")  # BackupFilter says the rest
 
     @extend_schema(summary="List a server's backups, newest first")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        get_object_or_404(Server.objects.for_user(request.user), pk=self.kwargs["server_pk"])
         return super().list(request, *args, **kwargs)
 
 
@@ -287,43 +323,52 @@ PATH = OpenApiParameter("path", str, description="Inside the archive; the leadin
 )
 class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
     serializer_class = ArchiveSerializer
+    lookup_value_converter = "int"
     filterset_class = ArchiveFilter
+    orderings = ("start", "-start")
+    query_parameters: ClassVar[tuple[str, ...]] = ()
     permissions: ClassVar[dict[str, Permission | None]] = {
         **READ,
         "files": Permission.BACKUP_VIEW,
         "download": Permission.BACKUP_RESTORE,
-        "restore": Permission.BACKUP_RESTORE,
+        **dict.fromkeys(("restore", "mount", "unmount"), Permission.BACKUP_RESTORE),
         "index": Permission.BACKUP_VIEW,
         "prune": Permission.BACKUP_DELETE,
     }
-    query_parameters = ("path", "search", "entry")
 
     def get_queryset(self) -> QuerySet[Archive]:
-        return Archive.objects.for_user(self.request.user).select_related("repository__pool").order_by("-start", "-id")
+        archives = Archive.objects.for_user(self.request.user).prefetch_related("mount").order_by("-start", "-id")
+        return archives if self.action == "list" else archives.select_related("repository__pool")
 
     @extend_schema(
         summary="Browse an archive",
         parameters=[
             PATH,
             OpenApiParameter("search", str, description="Entries anywhere whose name holds this, instead of a folder."),
+            OpenApiParameter("ordering", str, enum=list(ORDERS), description="Of a folder, folders first; by name."),
             OpenApiParameter("page", int),
             OpenApiParameter("page_size", int, description=f"{FILES_SHOWN}, at most {MOST_FILES_SHOWN}."),
         ],
         responses=FolderSerializer,
         filters=False,
     )
-    @action(detail=True, filterset_class=None, pagination_class=None)
+    @action(detail=True, filterset_class=None, pagination_class=None, query_parameters=FILES_QUERY)
     def files(self, request: Request, pk: Any = None) -> Response:
         """One folder of the archive, or a search in it; 409 while its listing is not read."""
         archive = self.get_object()
         path, search = request.query_params.get("path", ""), request.query_params.get("search", "")
         page, size = whole(request, "page", 1, 10**6), whole(request, "page_size", FILES_SHOWN, MOST_FILES_SHOWN)
+        order = request.query_params.get("ordering", "name")
+        if order not in ORDERS or (search and "ordering" in request.query_params):
+            raise ValidationError({"ordering": [f"A folder can be ordered by: {', '.join(ORDERS)}."]})
+        if path and search:
+            raise ValidationError({"search": ["This looks everywhere. Name a folder, or what to search for."]})
         with listing_of(archive) as listing:
             if search:
                 items, count = listing.search(search.encode(), offset=(page - 1) * size, limit=size)
             else:
                 folder = folder_at(listing, path)
-                items = listing.folder(folder, offset=(page - 1) * size, limit=size)
+                items = listing.folder(folder, order=order, offset=(page - 1) * size, limit=size)
                 count = listing.count(folder)
         url = request.build_absolute_uri()
         return Response(
@@ -342,7 +387,7 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
         filters=False,
     )
-    @action(detail=True, filterset_class=None, pagination_class=None)
+    @action(detail=True, filterset_class=None, pagination_class=None, query_parameters=("path", "entry"))
     def download(self, request: Request, pk: Any = None) -> StreamingHttpResponse:
         """A file as it is, a folder as tar, streamed while borg reads it."""
         archive = self.get_object()
@@ -350,6 +395,8 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
             item = chosen_item(listing, request)
         try:
             return start_download(archive, item.id, user=signed_in(request), trigger=Job.Trigger.API)
+        except NobodyThere as error:
+            raise Unavailable(str(error)) from error
         except DownloadFailed as error:
             raise Refused(str(error)) from error
 
@@ -357,9 +404,22 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, pk: Any = None) -> Response:
         """Let borg on the server extract paths, or everything, into a directory there."""
-        if not isinstance(request.data, dict):
-            raise ValidationError("Send an object that names the directory.")
-        return queued(start(RestoreFiles, self.get_object(), request, request.data))
+        return queued(start(RestoreFiles, self.get_object(), request))
+
+    @extend_schema(summary="Mount an archive", request=MountSerializer, responses=ONE_JOB)
+    @action(detail=True, methods=["post"])
+    def mount(self, request: Request, pk: Any = None) -> Response:
+        """Show it as a folder on its worker's machine, read-only, to the worker's user; the job's result says where."""
+        return queued(start(MountArchive, self.get_object(), request))
+
+    @extend_schema(summary="Unmount an archive", responses=ONE_JOB)
+    @mount.mapping.delete
+    def unmount(self, request: Request, pk: Any = None) -> Response:
+        """Take that folder away, also from somebody who is in it; 409 if there is none."""
+        found = Mount.objects.filter(archive=self.get_object()).select_related("archive", "job").first()
+        if found is None:
+            raise Refused(_("The archive is not mounted."))
+        return queued(start(UnmountArchive, found, request))
 
     @extend_schema(summary="Read the listing", request=None, responses=ONE_JOB)
     @action(detail=True, methods=["post"])
@@ -398,13 +458,3 @@ def chosen_item(listing: Catalog, request: Request) -> Item:
     if item is None:
         raise NotFound("There is nothing at this path in the archive.")
     return item
-
-
-def whole(request: Request, name: str, default: int, most: int) -> int:
-    """A whole number from the query, at least 1 (or the default). Raises ValidationError."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 19 and 1 <= int(text) <= most):
-        raise ValidationError({name: [f"This must be a whole number from 1 to {most}."]})
-    return int(text)

@@ -83,8 +83,8 @@ class JobLog:
             if level == Level.WARNING:
                 self.warnings += 1
             line = LogLine(
-                job=self.job, number=self._number, attempt=self.job.attempts, at=timezone.now(),
-                level=level, message=storable(message),
+                job=self.job, server_id=self.job.server_id, number=self._number, attempt=self.job.attempts,
+                at=timezone.now(), level=level, message=storable(message),
             )  # fmt: skip
             (self._head if self._number <= self._head_ends else self._tail).append(line)
 

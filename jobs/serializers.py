@@ -25,12 +25,19 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
 class LogLineSerializer(serializers.ModelSerializer[LogLine]):
     level = serializers.SerializerMethodField()
-    server = serializers.IntegerField(source="job.server_id", read_only=True, allow_null=True)
 
     class Meta:
         model = LogLine
         fields = ["id", "job", "server", "number", "attempt", "at", "level", "message"]
         read_only_fields = fields
+
+    def to_representation(self, line: LogLine) -> dict[str, Any]:
+        """Without the fields' own ways: a thousand lines are told at once."""
+        return {
+            "id": line.pk, "job": str(line.job_id), "server": line.server_id, "number": line.number,
+            "attempt": line.attempt, "at": self.fields["at"].to_representation(line.at),
+            "level": self.get_level(line), "message": line.message,
+        }  # fmt: skip
 
     def get_level(self, line: LogLine) -> str:
         return LogLine.Level(line.level).name.lower()

@@ -22,17 +22,61 @@ JOBS = {202: JobSerializer(many=True)}
 
 
 def start(runner: type[JobRunner[Any]], subject: Any, request: Request, parameters: Any = None) -> Job:
-    """Validate `parameters` with the runner's own form and enqueue. Raises ValidationError or Refused."""
-    try:
-        json.dumps(parameters, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValidationError({"parameters": ["A text in it is not Unicode: it has half of a character."]}) from None
-    form = runner.form(parameters or {})
-    if unknown := set(parameters or {}) - set(form.fields):
+    """Validate `parameters`, or what was sent, with the form of `runner`. Raises ValidationError or Refused."""
+    sent = request.data if parameters is None else parameters
+    return runner.enqueue(subject, user=signed_in(request), trigger=Job.Trigger.API, **validated(runner.form, sent))
+
+
+def validated(form_class: type[forms.Form], parameters: Any) -> dict[str, Any]:
+    """What a form that is a page's too makes of a JSON object. Raises ValidationError.
+
+    By itself a form takes nearly anything for a text, as browsers send nothing else.
+    """
+    if not isinstance(parameters, dict):
+        raise ValidationError("Send an object, whose names are those of the parameters.")
+    form = form_class(parameters)
+    if unknown := set(parameters) - set(form.fields):
         raise ValidationError({name: ["There is no such parameter."] for name in sorted(unknown)})
+    if wrong := {name: [why] for name, value in parameters.items() if (why := misfit(form.fields[name], value))}:
+        raise ValidationError(wrong)
     if not form.is_valid():
         raise ValidationError(form_errors(form))
-    return runner.enqueue(subject, user=signed_in(request), trigger=Job.Trigger.API, **form.cleaned_data)
+    if odd := [name for name, value in parameters.items() if not is_unicode(value)]:
+        raise ValidationError({name: ["A text in it is not Unicode: it has half of a character."] for name in odd})
+    return form.cleaned_data
+
+
+def is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# The first that a field is one of says what JSON has for it.
+JSON_TYPES: list[tuple[type[forms.Field], type | tuple[type, ...], str]] = [
+    (forms.BooleanField, bool, "This must be true or false."),
+    (forms.IntegerField, int, "This must be a whole number."),
+    (forms.JSONField, (list, dict), "This must be a list or an object."),
+    (forms.Field, str, "This must be a text."),
+]
+
+
+def misfit(field: forms.Field, value: Any) -> str:
+    """What is wrong with the type of a JSON value, as a sentence; "" for nothing. Null is as if it were not there.
+
+    A field of our own says its `json_type`.
+    """
+    own = getattr(field, "json_type", None)
+    kind, sentence = own or next((kind, said) for of, kind, said in JSON_TYPES if isinstance(field, of))
+    is_one = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
+    return "" if is_one or value is None else str(sentence)
+
+
+def refuse_parameters(request: Request) -> None:
+    """For what takes none. Raises ValidationError."""
+    validated(forms.Form, request.data)
 
 
 def queued(jobs: Job | list[Job]) -> Response:

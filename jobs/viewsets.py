@@ -12,20 +12,26 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.access import Permission, can, signed_in
+from accounts.query import whole
 from jobs import live
 from jobs.filters import JobFilter, LogFilter
 from jobs.models import Job, JobQuerySet, LogLine, LogLineQuerySet
+from jobs.paging import NewestFirst
 from jobs.runner import JobRunner, Refused, cancel, retry_of, try_now
 from jobs.serializers import JobSerializer, LogLineSerializer, StartJobSerializer
-from jobs.starting import ONE_JOB, queued, start
+from jobs.starting import ONE_JOB, queued, refuse_parameters, start
 
 LINES = 1000
+MOST_LINES = 10**9 - 1
 
 
 @extend_schema_view(list=extend_schema(summary="List jobs, newest first"), retrieve=extend_schema(summary="Show a job"))
 class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Job]):
     serializer_class = JobSerializer
     filterset_class = JobFilter
+    pagination_class = NewestFirst
+    orderings: ClassVar[tuple[str, ...]] = ("-created_at",)
+    query_parameters: ClassVar[tuple[str, ...]] = ()
     lookup_value_converter = "uuid"
     permissions: ClassVar[dict[str, Permission | None]] = {
         "list": Permission.BACKUP_VIEW,
@@ -37,7 +43,6 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         "retry": None,
         "now": None,
     }
-    query_parameters = ("after",)
 
     def get_queryset(self) -> JobQuerySet:
         return Job.objects.for_user(self.request.user).select_related("user").order_by("-created_at", "-id")
@@ -65,11 +70,11 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         live.announce(job, job.status)
         return queued(job)
 
-    @extend_schema(summary="List running jobs")
-    @action(detail=False)
+    @extend_schema(summary="List running jobs", filters=False)
+    @action(detail=False, filterset_class=None, pagination_class=None, orderings=())
     def running(self, request: Request) -> Response:
         """What runs now, in one answer without pages."""
-        jobs = self.get_queryset().running().order_by("started_at")[:500]
+        jobs = self.filter_queryset(self.get_queryset().running().order_by("started_at"))[:500]
         return Response(
             {"count": len(jobs), "next": None, "previous": None, "results": JobSerializer(jobs, many=True).data}
         )
@@ -80,14 +85,12 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         responses=LogLineSerializer(many=True),
         filters=False,
     )
-    @action(detail=True, pagination_class=None, filterset_class=None)
+    @action(detail=True, pagination_class=None, filterset_class=None, query_parameters=("after",))
     def log(self, request: Request, pk: UUID) -> Response:
         """Up to 1,000 lines after number `after`; ask again with the last number to go on."""
-        job = get_object_or_404(self.get_queryset(), pk=pk)
-        after = request.query_params.get("after", "0")
-        if not after.isdecimal() or len(after) > 9:
-            raise ValidationError({"after": ["This must be the number of a line."]})
-        lines = LogLine.objects.filter(job=job).after(int(after)).select_related("job")[:LINES]
+        job = self.get_object()
+        after = whole(request, "after", 0, MOST_LINES, least=0)
+        lines = LogLine.objects.filter(job=job).after(after)[:LINES]
         return Response(LogLineSerializer(lines, many=True).data)
 
     @extend_schema(summary="Try a job again now", request=None, responses=ONE_JOB)
@@ -96,6 +99,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         """The next attempt of a job that failed, without its pause; 409 if it waits for none."""
         job = self.get_object()
         self._may_run(job)
+        refuse_parameters(request)
         if not try_now(job):
             raise Refused(_("The job does not wait for another attempt."))
         return queued(job)
@@ -106,6 +110,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         """Start what an ended job did, as a new job with the same parameters."""
         job = self.get_object()
         self._may_run(job)
+        refuse_parameters(request)
         return queued(retry_of(job, user=signed_in(request), trigger=Job.Trigger.RETRY))
 
     def _may_run(self, job: Job) -> None:
@@ -121,7 +126,9 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
 class LogViewSet(mixins.ListModelMixin, GenericViewSet[LogLine]):
     serializer_class = LogLineSerializer
     filterset_class = LogFilter
+    pagination_class = NewestFirst
+    orderings = ("-id",)
     permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.LOGS_VIEW}
 
     def get_queryset(self) -> LogLineQuerySet:
-        return LogLine.objects.for_user(self.request.user).select_related("job").order_by("-id")
+        return LogLine.objects.for_user(self.request.user).order_by("-id")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
@@ -11,18 +12,14 @@ from rest_framework.views import exception_handler
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenFailed
 from rest_framework_simplejwt.exceptions import InvalidToken
 
-from accounts.errors import Conflict
+from accounts.errors import Conflict, TooLarge
 from jobs.runner import Refused
 
 CODES = {
     400: "invalid", 401: "not_authenticated", 403: "permission_denied", 404: "not_found", 405: "method_not_allowed",
-    406: "not_acceptable", 409: "conflict", 415: "unsupported_media_type", 429: "throttled", 503: "unavailable",
+    406: "not_acceptable", 409: "conflict", 413: "too_large", 415: "unsupported_media_type",
+    429: "throttled", 503: "unavailable",
 }  # fmt: skip
-
-
-class Unavailable(exceptions.APIException):
-    status_code = 503
-    default_code = "unavailable"
 
 
 def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -31,6 +28,8 @@ def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
         error = Conflict(str(error))
     elif isinstance(error, TokenFailed):
         error = token_failed(error)
+    elif isinstance(error, RequestDataTooBig):
+        error = TooLarge(f"This is more than the {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes that we take.")
     elif isinstance(error, RecursionError | OverflowError):  # only what was sent can be that deep, or that large
         error = exceptions.ParseError("A number, a time or a nesting in it is beyond what phpBorg takes.")
     response = exception_handler(error, context)

@@ -205,6 +205,7 @@ CHECK_MAX_SECONDS = env.int("CHECK_MAX_SECONDS", default=24 * 3600)
 POOL_LOW_PERCENT = env.int("POOL_LOW_PERCENT", default=10)  # with less than either free, a storage pool is nearly full
 POOL_LOW_GB = env.int("POOL_LOW_GB", default=5)
 CATALOG_DIR = DATA_DIR / "catalog"
+MOUNT_DIR = DATA_DIR / "mounts"  # of archives that somebody looks into, on each worker's machine
 
 # --- Who gets in ------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["accounts.access.ApiPermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_FILTER_BACKENDS": ["phpborg.listing.StrictFilters"],
+    "DEFAULT_FILTER_BACKENDS": ["phpborg.listing.StrictFilters", "phpborg.listing.Ordering"],
     "DEFAULT_PAGINATION_CLASS": "phpborg.listing.Pages",
     "DEFAULT_SCHEMA_CLASS": "phpborg.schema.Schema",
     "EXCEPTION_HANDLER": "phpborg.errors.answer_error",

@@ -2,13 +2,14 @@ import django_filters
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from accounts.query import TrueOrFalseFilter
 from servers.models import Server
 
 
 class ServerFilter(django_filters.FilterSet):  # type: ignore[misc]
     search = django_filters.CharFilter(method="matching", label=_("Name or address"))
     tag = django_filters.CharFilter(field_name="tags__name", lookup_expr="iexact", label=_("Tag"))
-    enabled = django_filters.BooleanFilter(label=_("Enabled"))
+    enabled = TrueOrFalseFilter(label=_("Enabled"))
 
     class Meta:
         model = Server

@@ -2,7 +2,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import ProtectedError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -13,6 +12,7 @@ from accounts.access import Permission, require, signed_in
 from accounts.models import User
 from jobs.models import Job
 from jobs.runner import Refused
+from servers import removal
 from servers.forms import ServerForm
 from servers.models import Server
 from servers.runners.test import STEPS, TestConnection
@@ -105,9 +105,9 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
             messages.error(request, _("Type the server's name to confirm."))
             return redirect("server_delete", pk=pk)
         try:
-            server.delete()
-        except ProtectedError:
-            messages.error(request, _("%(name)s has plans or repositories. Delete those first.") % {"name": name})
+            removal.delete(server)
+        except Refused as refusal:
+            messages.error(request, str(refusal))
             return redirect("server", pk=pk)
         audit.record("server.deleted", request=request, target=name)
         messages.success(request, _("%(name)s is deleted. Nothing was changed on the machine.") % {"name": name})

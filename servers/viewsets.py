@@ -1,7 +1,6 @@
 from typing import Any, ClassVar
 
-from django.db.models import ProtectedError, QuerySet
-from django.utils.translation import gettext as _
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -12,8 +11,8 @@ from rest_framework.viewsets import ModelViewSet
 
 from accounts import audit
 from accounts.access import Permission
-from jobs.runner import Refused
 from jobs.starting import ONE_JOB, queued, start
+from servers import removal
 from servers.filters import ServerFilter
 from servers.models import Server
 from servers.runners.test import TestConnection
@@ -26,11 +25,17 @@ from servers.serializers import HostKeySerializer, ServerSerializer
     create=extend_schema(summary="Add a server", description="Its key pair is made along."),
     update=extend_schema(summary="Replace a server's settings"),
     partial_update=extend_schema(summary="Change a server's settings"),
-    destroy=extend_schema(summary="Delete a server", description="409 while it has plans or repositories."),
+    destroy=extend_schema(
+        summary="Delete a server",
+        description="Its key pair, its sources and the record of its jobs go with it; the machine stays as it is. 409, "
+        "with what is in the way, while it has plans, repositories, archives or an unfinished job.",
+    ),
 )
 class ServerViewSet(ModelViewSet[Server]):
     serializer_class = ServerSerializer
+    lookup_value_converter = "int"
     filterset_class = ServerFilter
+    orderings = ("name", "-name", "created_at", "-created_at", "seen_at", "-seen_at")
     permissions: ClassVar[dict[str, Permission | None]] = {
         "list": Permission.SERVER_VIEW,
         "retrieve": Permission.SERVER_VIEW,
@@ -52,12 +57,7 @@ class ServerViewSet(ModelViewSet[Server]):
         audit.record("server.changed", request=self.request, target=server.name, detail={"fields": fields})
 
     def perform_destroy(self, instance: Server) -> None:
-        try:
-            instance.delete()
-        except ProtectedError as error:
-            raise Refused(
-                _("%(name)s has plans or repositories. Delete those first.") % {"name": instance.name}
-            ) from error
+        removal.delete(instance)
         audit.record("server.deleted", request=self.request, target=instance.name)
 
     @extend_schema(summary="Test the connection", request=None, responses=ONE_JOB)

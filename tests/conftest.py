@@ -179,7 +179,9 @@ def make_archive(plan: Plan, **changes: Any) -> Archive:
         "duration": 12.5, "original_bytes": 1_000_000, "compressed_bytes": 600_000, "deduplicated_bytes": 50_000,
         "files": 100,
     }  # fmt: skip
-    return Archive.objects.create(**(values | changes))
+    archive = Archive.objects.create(**(values | changes))
+    archive.repository.note_archives()
+    return archive
 
 
 def run_now(job: Job) -> Job:

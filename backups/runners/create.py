@@ -203,6 +203,7 @@ class RunBackup(BorgRunner[Plan]):
             deduplicated_bytes=result.repository.deduplicated,
             measured_at=timezone.now(),
         )
+        plan.repository.note_archives()
         IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)
         return archive
 

@@ -4,6 +4,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission
+from accounts.query import LARGEST
 from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
@@ -17,7 +18,9 @@ from servers.ssh.local import Local
 
 
 class DownloadForm(forms.Form):
-    entry = forms.IntegerField(help_text=_("The number of a file or folder in the archive's listing."))
+    entry = forms.IntegerField(
+        min_value=1, max_value=LARGEST, help_text=_("The number of a file or folder in the archive's listing.")
+    )
 
 
 class DownloadFile(ArchiveRunner):

@@ -242,6 +242,7 @@ class ImportRepository(RepositoryRunner):
         ):  # fmt: skip
             raise Superseded
         Archive.objects.bulk_create([self._row(described) for described in archives], batch_size=ROWS_AT_ONCE)
+        self.subject.note_archives()
         newest = Archive.objects.filter(repository=self.subject).order_by("-start", "-id")[:NEWEST_INDEXED]
         for archive in newest.select_related("plan", "server", "repository__pool"):
             IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)

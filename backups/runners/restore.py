@@ -32,13 +32,17 @@ class NotAllRestored(Failure):
     advice = "What else was asked for has been restored. The list below, and the log, say what is missing and why."
 
 
+class NumbersField(forms.JSONField):
+    json_type = list, _("This must be a list of numbers.")
+
+
 class RestoreForm(forms.Form):
     """What to restore, and where to. Without paths and entries, everything."""
 
     paths = LinesField(
         label=_("Paths"), required=False, help_text=_("One per line, as in the archive; empty: everything.")
     )
-    entries = forms.JSONField(required=False, widget=forms.HiddenInput, help_text=_("Numbers from the listing."))
+    entries = NumbersField(required=False, widget=forms.HiddenInput, help_text=_("Numbers from the listing."))
     directory = forms.CharField(
         label=_("Into the directory"),
         max_length=4096,

@@ -56,6 +56,7 @@ class LinesField(forms.Field):
     """A list of texts: one per line on a page, a JSON list in the API."""
 
     widget = forms.Textarea
+    json_type = list, _("This must be a list of texts.")
     default_error_messages: ClassVar = {
         "required": _("Enter at least one line."),
         "not_lines": _("This must be a list of texts."),

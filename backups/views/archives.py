@@ -126,7 +126,7 @@ def trust(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def visible(request: HttpRequest, pk: int) -> Archive:
-    archives = Archive.objects.for_user(request.user).with_scope().select_related("job", "repository__pool")
+    archives = Archive.objects.for_user(request.user).with_scope().select_related("job", "repository__pool", "mount")
     archive: Archive = get_object_or_404(archives, pk=pk)
     return archive
 

@@ -12,7 +12,8 @@ from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups.forms import ImportForm
 from backups.models import Repository
-from backups.runners.import_ import ImportRepository, refuse_in_use
+from backups.removal import forget as forget_repository
+from backups.runners.import_ import ImportRepository
 from jobs.runner import Refused
 
 
@@ -47,10 +48,7 @@ def forget(request: HttpRequest, pk: int) -> HttpResponse:
     repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
     try:
         with transaction.atomic():
-            refuse_in_use(Repository.objects.select_for_update().get(pk=pk))
-            if plan := repository.plans.first():
-                raise Refused(_("The plan %(plan)s saves into it. Delete that first.") % {"plan": plan.name})
-            repository.delete()
+            forget_repository(repository)
             audit.record("repository.forgotten", request=request, target=repository.name)
     except Refused as refusal:
         messages.warning(request, str(refusal))

@@ -1,6 +1,5 @@
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -20,7 +19,7 @@ from jobs.runner import Refused
 @require(Permission.BACKUP_VIEW)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
-    repositories = pool.repositories.select_related("server").annotate(archive_count=Count("archives")).order_by("name")
+    repositories = pool.repositories.select_related("server").order_by("name")
     context = {
         "pool": pool,
         "page": Paginator(repositories, 50).get_page(request.GET.get("page")),

@@ -21,9 +21,8 @@ MAKING = (InitRepository.type, ImportRepository.type)
 @require_GET
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponse:
-    repositories = Repository.objects.for_user(request.user).select_related("pool", "server")
-    counted = repositories.annotate(archive_count=Count("archives")).order_by("name", "id")
-    page = Paginator(counted, 50).get_page(request.GET.get("page"))
+    repositories = Repository.objects.for_user(request.user).select_related("pool", "server").order_by("name", "id")
+    page = Paginator(repositories, 50).get_page(request.GET.get("page"))
     pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories")).order_by("name")
     return render(request, "repositories/list.html", {"page": page, "pools": pools[:100]})
 

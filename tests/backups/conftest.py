@@ -95,6 +95,7 @@ class Workers:
 def workers(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     workers = Workers()
     monkeypatch.setattr("jobs.queue._ring", workers.ring)
+    monkeypatch.setattr("jobs.queue.live_workers", lambda: ["these"])
     yield workers
     workers.join()
 

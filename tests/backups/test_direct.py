@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from accounts.models import AuditEntry
-from backups.models import Archive, Plan, Repository, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from backups.runners.check import CheckRepository
 from backups.runners.compare import CompareRepository
 from backups.runners.create import RunBackup
@@ -22,8 +22,10 @@ from backups.runners.delete import DeleteArchive
 from backups.runners.import_ import ImportRepository
 from backups.runners.init import InitRepository
 from backups.runners.keys import GiveKey, TakeKey
+from backups.runners.mount import MountArchive
 from backups.runners.pool import CheckPool
 from backups.runners.restore import RestoreFiles
+from backups.runners.unmount import UnmountArchive
 from jobs.models import Job
 from jobs.runner import Refused
 from phpborg.embedded import Sshd
@@ -31,6 +33,7 @@ from servers.models import Server
 from tests.backups.accounts import Account
 from tests.conftest import run_now
 from tests.e2e.machines import log_of, machine, same_tree
+from tests.fuse import mount_dir, needs_fuse  # noqa: F401  # a fixture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("direct")]
 
@@ -107,6 +110,17 @@ def test_a_server_saves_by_itself_and_everything_else_works_there_too(
     assert deleted.status == "completed", deleted.error
     assert Archive.objects.get().name != archive.name
     assert list(Path(account.home / "repos").iterdir()) == [account.home / "repos" / "web-1"]
+
+
+@needs_fuse
+@pytest.mark.usefixtures("mount_dir")
+def test_its_archive_can_be_mounted_here_over_a_connection_that_outlives_the_job(plan: Plan, source: Path) -> None:
+    run_now(RunBackup.enqueue(plan))
+    done = run_now(MountArchive.enqueue(Archive.objects.get(), hours=1))
+    assert done.status == "completed", done.error + log_of(done)
+    assert same_tree(source, Path(done.result["path"]) / source.relative_to("/"))
+    assert run_now(UnmountArchive.enqueue(Mount.objects.get())).status == "completed"
+    assert not Path(done.result["path"]).exists()
 
 
 def test_the_servers_key_can_only_add_and_is_kept_made_anew_and_taken_away(

@@ -2,11 +2,13 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
+from redis import RedisError
 from rest_framework.test import APIClient
 
 from accounts import encryption
@@ -263,9 +265,31 @@ def test_only_who_may_restore_downloads(
 @pytest.mark.django_db(transaction=True)
 def test_without_a_worker_it_gives_up_and_cancels_its_job(small: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backups.downloads.FIRST_PIECE_SECONDS", 0.05)
+    monkeypatch.setattr("jobs.queue.live_workers", lambda: ["busy"])
     with pytest.raises(DownloadFailed, match=r"No worker was free for the download\. Try again later\."):
         start_download(small, 2, user=None, trigger=Job.Trigger.USER)
     assert Job.objects.get().status == "cancelled"
+
+
+def away() -> list[str]:
+    raise RedisError
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("alive", [list, away], ids=["no worker", "no Redis"])
+def test_with_no_worker_there_a_program_is_told_when_to_come_back(
+    api_admin: APIClient,
+    as_admin: Client,
+    small: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    alive: Callable[[], list[str]],
+) -> None:
+    monkeypatch.setattr("jobs.queue.live_workers", alive)
+    answer = api_admin.get(f"/api/archives/{small.pk}/download?entry=2")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "30")
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert as_admin.get(f"/archives/{small.pk}/download/2")["Location"] == f"/archives/{small.pk}/browse"
+    assert not Job.objects.exists()
 
 
 @pytest.mark.django_db

@@ -197,7 +197,7 @@ def test_a_change_is_looked_at_once_even_if_a_look_is_on_its_way(as_admin: Clien
 def test_a_pool_with_repositories_is_not_deleted(api_admin: APIClient, repository: Repository) -> None:
     answer = api_admin.delete(f"/api/storage-pools/{repository.pool_id}")
     assert answer.status_code == 409
-    assert answer.json()["error"]["message"] == "disk has repositories. Delete those first."
+    assert answer.json()["error"]["message"] == "disk still has: 1 repository. Delete those first."
     assert StoragePool.objects.exists()
 
 

@@ -185,12 +185,6 @@ def test_only_who_manages_backups_adds_one(
     assert not Repository.objects.exists()
 
 
-def test_over_the_api_a_repository_is_neither_changed_nor_deleted(api_admin: APIClient, repository: Repository) -> None:
-    for method in ("put", "patch", "delete"):
-        assert getattr(api_admin, method)(f"/api/repositories/{repository.pk}", {}).status_code == 405
-    assert Repository.objects.exists()
-
-
 def test_what_is_not_there_is_404(as_admin: Client, api_admin: APIClient) -> None:
     assert as_admin.get("/repositories/999").status_code == 404
     assert api_admin.get("/api/repositories/999").status_code == 404

@@ -19,7 +19,7 @@ EMPTY = "Enter at least one path. Nothing is never taken to mean everything."
 BAD_PARAMETERS: list[tuple[str, Any, str]] = [
     ("paths", [], EMPTY),
     ("paths", None, EMPTY),
-    ("paths", "", EMPTY),
+    ("paths", "", "This must be a list of texts."),
     ("paths", ["", "   "], EMPTY),
     ("paths", 7, "This must be a list of texts."),
     ("paths", {"a": "/b"}, "This must be a list of texts."),
@@ -116,7 +116,7 @@ def test_bad_input_is_refused_in_words(
 
 def test_an_unknown_parameter_is_refused_by_name(api_admin: APIClient, sent: dict[str, Any]) -> None:
     found = fields(api_admin.post("/api/sources", {**sent, "parameters": {"paths": ["/etc"], "pathes": ["/x"]}}))
-    assert found == {"parameters": {"pathes": ["A source of kind files has no such parameter."]}}
+    assert found == {"parameters": {"pathes": ["There is no such parameter."]}}
 
 
 def test_without_parameters_nothing_is_made(api_admin: APIClient, sent: dict[str, Any]) -> None:

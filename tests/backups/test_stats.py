@@ -274,7 +274,7 @@ def test_what_is_no_filter_is_refused(api_viewer: APIClient, server: Server, pat
     assert (answer.status_code, answer.json()["error"]["fields"]) == (400, {"sever": ["There is no such filter here."]})
 
 
-@pytest.mark.parametrize(("path", "most"), [("dashboard", 12), ("server", 9), ("efficiency", 6)])
+@pytest.mark.parametrize(("path", "most"), [("dashboard", 12), ("server", 9), ("efficiency", 7)])
 def test_many_servers_take_as_many_queries_as_one(
     api_viewer: APIClient, plan: Plan, pool: StoragePool, path: str, most: int
 ) -> None:

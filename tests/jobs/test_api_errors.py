@@ -10,9 +10,10 @@ from rest_framework import exceptions
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.exceptions import InvalidToken
 
+from accounts.errors import Unavailable
 from jobs.runner import Refused
 from jobs.viewsets import JobViewSet
-from phpborg.errors import Unavailable, answer_error
+from phpborg.errors import answer_error
 from tests.conftest import PASSWORD
 from tests.jobs.conftest import row
 
@@ -223,7 +224,7 @@ def test_odd_texts_everywhere_are_no_mistake_of_ours(api_admin: APIClient, path:
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_body_of_ten_megabytes_is_refused(api_admin: APIClient, path: str) -> None:
     body = json.dumps({"type": "x" * 10_000_000}).encode()
-    error_of(send(api_admin, path, body), 400, "invalid")
+    error_of(send(api_admin, path, body), 413, "too_large")
 
 
 def test_a_body_of_ten_megabytes_is_refused_on_a_page_too(as_admin: Client) -> None:

@@ -6,6 +6,7 @@ from accounts.models import AuditEntry, User
 from backups.models import Plan, Repository, Source
 from jobs.models import Job, LogLine
 from servers.models import Server
+from tests.conftest import make_archive
 from tests.servers.conftest import answers
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +47,7 @@ def test_its_sources_jobs_and_logs_go_with_it(as_admin: Client, server: Server) 
 
 def test_a_server_with_repositories_stays_and_the_page_says_why(as_admin: Client, repository: Repository) -> None:
     html = delete(as_admin, repository.server)
-    assert "web-1 has plans or repositories. Delete those first." in html
+    assert "web-1 still has: 1 repository. Delete the plans first" in html
     assert Repository.objects.filter(pk=repository.pk).exists()
     assert not AuditEntry.objects.filter(action="server.deleted").exists()
 
@@ -57,13 +58,28 @@ def test_a_server_with_plans_keeps_everything_that_belongs_to_it(as_admin: Clien
     assert plan.sources.count() == 1
 
 
-def test_the_api_answers_409_and_says_why(api_admin: APIClient, plan: Plan) -> None:
+def test_the_api_answers_409_and_says_what_is_in_the_way(api_admin: APIClient, plan: Plan) -> None:
     answer = api_admin.delete(f"/api/servers/{plan.server_id}")
     assert answer.status_code == 409
+    make_archive(plan)
+    make_archive(plan)
+    answer = api_admin.delete(f"/api/servers/{plan.server_id}")
     assert answer.json()["error"] == {
-        "code": "conflict", "message": "web-1 has plans or repositories. Delete those first.", "fields": {},
+        "code": "conflict", "fields": {},
+        "message": "web-1 still has: 1 repository, 1 plan, 2 archives. Delete the plans first, then the archives, then "
+        "the repositories; what lies on a disk stays there until you remove it.",
     }  # fmt: skip
     assert Plan.objects.filter(pk=plan.pk).exists()
+
+
+@pytest.mark.parametrize("status", ["pending", "running"])
+def test_a_server_with_an_unfinished_job_stays(api_admin: APIClient, server: Server, status: str) -> None:
+    Job.objects.create(type="server_test", server=server, status=status)
+    answer = api_admin.delete(f"/api/servers/{server.pk}")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        409, "A job of web-1 is still running or waiting. Cancel it first.",
+    )  # fmt: skip
+    assert Server.objects.exists()
 
 
 def test_the_api_deletes_a_server_without_any(api_admin: APIClient, admin: User, server: Server) -> None:

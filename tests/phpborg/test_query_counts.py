@@ -1,0 +1,98 @@
+"""Every list and every statistics route asks the database as often for many rows as for few, and not often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLResolver, get_resolver
+from rest_framework.test import APIClient
+
+from accounts.models import ApiToken, User
+from jobs.models import Job
+from phpborg.fleet import Fleet, Size
+from servers.models import Server
+
+MOST = 12
+
+# Each route with how many queries it takes: three of them are for who asks.
+PAGED = {
+    "servers": 7, "servers/{server}/backups": 7, "backups": 4, "archives": 7, "repositories": 7, "storage-pools": 6,
+    "sources": 6, "plans": 7, "jobs": 4, "logs": 4, "tokens": 4, "users": 7, "stats/efficiency": 7,
+}  # fmt: skip
+WHOLE = {"roles": 7, "jobs/running": 4, "jobs/{job}/log": 5, "stats/dashboard": 12, "stats/server/{server}": 8}
+# What is no list: streams, one's own account, the description of the API itself.
+OTHERS = {"auth/me", "schema", "docs", "logs/tail", "sse/jobs", "sse/backups", "sse/logs", "settings"}
+FILTERS = [
+    "servers?search=web&tag=web&enabled=true", "archives?suspicious=false&pinned=false&since=2020-01-01&search=web",
+    "archives?server={server}", "jobs?status=failed&status=cancelled&status=pending&status=running&trigger=user",
+    "jobs?type=backup&server={server}&plan={server}&repository={server}&status=completed&since=2020-01-01",
+    "backups?search=lock&status=failed&server={server}", "servers/{server}/backups?search=lock&status=failed",
+    "logs?level=warning&server={server}&since=2020-01-01&search=x", "logs?level=info&job={job}&since=2020-01-01",
+]  # fmt: skip
+
+
+@pytest.fixture
+def names(db: None, admin: User) -> dict[str, Any]:
+    """A fleet, and what stands for the words in the paths."""
+    Fleet(Size(servers=55, jobs=700, archives=120, log_lines=400)).make()
+    for number in range(60):
+        ApiToken.make(admin, name=f"t{number}", permissions=[], expires_at=None)
+    busiest = Server.objects.earliest("pk")
+    job = Job.objects.latest("log_lines").pk
+    return {"server": busiest.pk, "job": job}
+
+
+def queries(client: APIClient, path: str) -> int:
+    with CaptureQueriesContext(connection) as caught:
+        answer = client.get(f"/api/{path}")
+    assert answer.status_code == 200, answer.content
+    return len(caught)
+
+
+def lists(resolver: Any, prefix: str = "") -> Iterator[str]:
+    """Every path below /api that answers to GET, but for those about one thing."""
+    for each in resolver.url_patterns:
+        path = prefix + str(each.pattern)
+        if isinstance(each, URLResolver):
+            yield from lists(each, path)
+        elif path.startswith("api/") and "<int:pk>" not in path and "<uuid:pk>" not in path:
+            view = getattr(each.callback, "cls", None) or getattr(each.callback, "view_class", None)
+            if view and "get" in (getattr(each.callback, "actions", None) or dir(view)):
+                yield path.removeprefix("api/").replace("<int:server_pk>", "{server}")
+
+
+def test_every_list_stands_here() -> None:
+    about_one = {"jobs/{job}/log", "stats/server/{server}"}
+    assert set(lists(get_resolver())) - OTHERS == {*PAGED, *WHOLE} - about_one
+
+
+def test_a_long_page_takes_as_many_queries_as_a_short_one(api_admin: APIClient, names: dict[str, Any]) -> None:
+    for path, number in PAGED.items():
+        url = path.format(**names)
+        assert [queries(api_admin, f"{url}?page_size={size}") for size in (3, 50)] == [number, number], path
+        assert number <= MOST
+
+
+def test_the_last_page_takes_as_many_queries_as_the_first(api_admin: APIClient, names: dict[str, Any]) -> None:
+    for path, number in PAGED.items():
+        url = f"{path.format(**names)}?page_size=20"
+        while further := api_admin.get(f"/api/{url}").json()["next"]:
+            url = further.partition("/api/")[2]
+        assert queries(api_admin, url) == number, path
+
+
+def test_what_has_no_pages_takes_a_few_queries(api_admin: APIClient, names: dict[str, Any]) -> None:
+    few = {path: queries(api_admin, path.format(**names)) for path in WHOLE}
+    more = Job.objects.filter(status="completed").values_list("pk", flat=True)[:30]
+    Job.objects.filter(pk__in=list(more)).update(status="running")
+    assert few == {path: queries(api_admin, path.format(**names)) for path in WHOLE} == WHOLE
+    assert max(few.values()) <= MOST
+
+
+def test_filters_together_take_no_more_than_there_may_be(api_admin: APIClient, names: dict[str, Any]) -> None:
+    for path in FILTERS:
+        assert queries(api_admin, path.format(**names)) <= MOST, path
