@@ -30,6 +30,7 @@ POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 15.0
 ASK_AGAIN_SECONDS = 30.0  # whether the listener still may
 SETTLE_SECONDS = 2.0
+LOOK_BACK = 5_000  # numbers before the newest one, of which the oldest may still be in an open transaction
 ROWS_AT_ONCE = 500
 LAST = 2**63 - 1
 GREETING, COMMENT = b": phpBorg\n\n", b": still here\n\n"
@@ -88,12 +89,20 @@ class Feed(ABC):
 
     def is_being_written(self, first: int, last: int) -> bool:
         """Whether a transaction that has taken one of these numbers is still open."""
+        return self._locked(first, last) != 0  # or just now was
+
+    def is_settled(self, newest: int) -> bool:
+        """Whether all numbers up to `newest` that will ever be there are there."""
+        return self._locked(newest - LOOK_BACK, newest) is not None
+
+    def _locked(self, first: int, last: int) -> int | None:
+        """How many rows have these numbers, if none of them is being written; else None."""
         locked = self.rows().model._default_manager.select_for_update(nowait=True)
         try:
             with transaction.atomic():
-                return bool(locked.filter(pk__range=(first, last)).values_list("pk")[:1])  # or just now was
+                return len(locked.filter(pk__range=(first, last)).values_list("pk"))
         except OperationalError:
-            return True
+            return None
 
 
 class JobFeed(Feed):
@@ -146,14 +155,15 @@ def _of(job: Job, number: int | None, data: dict[str, Any], *, level: int = 0) -
 class Listener:
     """What waits for one program that listens."""
 
-    __slots__ = ("begins", "has_fallen_behind", "name", "news", "taken", "upto", "waiting", "wanted")
+    __slots__ = ("begins", "has_fallen_behind", "heard", "name", "news", "taken", "turn", "upto", "waiting", "wanted")
 
-    def __init__(self, name: str, wanted: Wanted, begins: int) -> None:
+    def __init__(self, name: str, wanted: Wanted, *, heard: int = 0) -> None:
         self.name = name  # of its events
         self.wanted = wanted
-        self.begins = self.upto = self.taken = begins
+        self.heard = heard  # up to there, from us or from another web process
+        self.begins = self.upto = self.taken = self.turn = 0
         self.waiting: list[bytes] = []
-        self.has_fallen_behind = False
+        self.has_fallen_behind = True  # until it begins
         self.news = asyncio.Event()
 
     def begin(self, number: int) -> None:
@@ -165,7 +175,7 @@ class Listener:
         if self.has_fallen_behind:
             return
         for happening in happenings:
-            if self.wanted(happening):
+            if self.wanted(happening) and (happening.number or LAST) > self.heard:
                 self.waiting.append(happening.as_event(self.name))
             self.upto = happening.number or self.upto
         if len(self.waiting) > MOST_WAITING:
@@ -190,18 +200,23 @@ class Tail:
         self._listeners: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._gaps: dict[int, float] = {}
+        self._turns = itertools.count()
 
-    async def join(self, name: str, wanted: Wanted) -> Listener:
-        """From now on nothing escapes: what came before it `begins` is in the table."""
+    async def join(self, listener: Listener) -> None:
+        """From now on nothing escapes it: what came before it `begins` is in the table."""
         if not self._tasks or self._tasks[0].get_loop() is not asyncio.get_running_loop():
             self._listeners = []
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
             self._begun = asyncio.Event()
             self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._beat())]
-        await self._begun.wait()
-        listener = Listener(name, wanted, self.position)
+        listener.turn = next(self._turns) % BEATS
         self._listeners.append(listener)
-        return listener
+        await self._begun.wait()
+        # Another web process may be a moment ahead of us. What the table does not know either was heard from a
+        # database that has been put back since.
+        if listener.heard > self.position and listener.heard > await self.ask(self.feed.newest):
+            listener.heard = 0
+        listener.begin(self.position)
 
     def leave(self, listener: Listener) -> None:
         if listener in self._listeners:
@@ -222,9 +237,17 @@ class Tail:
                 logger.warning("The streams pause, the database is away: %s", error)
                 await asyncio.sleep(1.0)
 
-    async def _follow(self) -> None:
+    async def _begin(self) -> None:
+        """At the newest number, once nothing before it is still to come: nobody would look for it there any more."""
         self.position = await self.ask(self.feed.newest)
+        if not self.feed.has_one_writer:
+            await asyncio.sleep(POLL_SECONDS)  # a number is taken a moment before its row is there
+            while not await self.ask(self.feed.is_settled, self.position):  # noqa: ASYNC110  # a database does not ring
+                await asyncio.sleep(POLL_SECONDS)
         self._begun.set()
+
+    async def _follow(self) -> None:
+        await self._begin()
         while True:
             found = await self.ask(self.feed.after, self.position, LAST)
             happenings = await self._settled(found)
@@ -261,7 +284,11 @@ class Tail:
         """Let each listener say now and then that it is still here, also while the database is away."""
         for turn in itertools.count():
             await asyncio.sleep(HEARTBEAT_SECONDS / BEATS)
-            for listener in self._listeners[turn % BEATS :: BEATS]:
+            self.beat(turn)
+
+    def beat(self, turn: int) -> None:
+        for listener in self._listeners:
+            if listener.turn == turn % BEATS:
                 listener.news.set()
 
 
@@ -272,25 +299,41 @@ async def listen(
     tail: Tail, name: str, wanted: Wanted, *, after: int | None, may_stay: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Events called `name`, from now on or from after number `after`, while `may_stay` says so (asked in a thread)."""
-    listener = await tail.join(name, wanted)
-    ask_at = time.monotonic() + ASK_AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # not all at once
+    listener, leave = Listener(name, wanted, heard=after or 0), Leave(may_stay)
     try:
+        await tail.join(listener)
         yield GREETING
         number = listener.begins if after is None else after
         while True:
             async for happenings in _missed(tail, number, listener.begins):
                 yield b"".join(happening.as_event(name) for happening in happenings if wanted(happening)) or COMMENT
+                if await leave.has_ended():
+                    return
             while not listener.has_fallen_behind:
                 await listener.news.wait()
                 yield listener.take() or COMMENT
-                if time.monotonic() >= ask_at:
-                    ask_at = time.monotonic() + ASK_AGAIN_SECONDS
-                    if not await asyncio.to_thread(_is_allowed, may_stay):
-                        return
-            number = max(listener.begins, listener.taken)
+                if await leave.has_ended():
+                    return
+            number = max(listener.begins, listener.taken, listener.heard)
             listener.begin(tail.position)
     finally:
         tail.leave(listener)
+
+
+class Leave:
+    """To listen, which ends with a token, a session or a permission; asked for now and then."""
+
+    __slots__ = ("_ask_at", "_may_stay")
+
+    def __init__(self, may_stay: Callable[[], bool]) -> None:
+        self._may_stay = may_stay
+        self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # not all at once
+
+    async def has_ended(self) -> bool:
+        if time.monotonic() < self._ask_at:
+            return False
+        self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+        return not await asyncio.to_thread(_is_allowed, self._may_stay)
 
 
 async def _missed(tail: Tail, number: int, until: int) -> AsyncIterator[list[Happening]]:

@@ -4,9 +4,11 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import F, Sum
+from django.utils import timezone
 
 from accounts.models import User
-from backups import health
+from backups import health, stats
+from backups.health import State
 from backups.models import Archive, Plan, Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
@@ -16,11 +18,16 @@ SHOWN = 10
 
 def overview(user: User | AnonymousUser) -> dict[str, Any]:
     """Context of templates/dashboard: sentence, needs, running, storage."""
-    servers = list(Server.objects.for_user(user))
-    states = health.of_servers(servers)
-    needs = [(server, states[server.pk]) for server in servers if states[server.pk].needs_somebody]
-    needs.sort(key=lambda pair: health.WORST_FIRST.index(pair[1].state))
-    unknown = [server for server in servers if states[server.pk].state == health.State.UNKNOWN]
+    servers = Server.objects.for_user(user)
+    count = servers.count()
+    ranks = stats.ranks_of(timezone.now()) if count else {}
+    at_risk, attention, unknown = (
+        sorted(pk for pk, rank in ranks.items() if rank == stats.RANK[state])
+        for state in (State.AT_RISK, State.ATTENTION, State.UNKNOWN)
+    )
+    needy = list(servers.filter(pk__in=[*at_risk, *attention][:SHOWN]))
+    states = health.of_servers(needy)
+    needy.sort(key=lambda server: health.WORST_FIRST.index(states[server.pk].state))
     stored = Repository.objects.for_user(user).aggregate(
         original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
     )
@@ -28,13 +35,13 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
     needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]
     return {
-        "servers": len(servers),
-        "protected": sum(state.state == health.State.PROTECTED for state in states.values()),
-        "needs": needs[:SHOWN],
-        "needs_count": len(needs),
+        "servers": count,
+        "protected": count - len(at_risk) - len(attention) - len(unknown),
+        "needs": [(server, states[server.pk]) for server in needy],
+        "needs_count": len(at_risk) + len(attention),
         "needy_pools": needy_pools[:SHOWN],
-        "attention_count": len(needs) + len(needy_pools),
-        "unknown": unknown[:SHOWN],
+        "attention_count": len(at_risk) + len(attention) + len(needy_pools),
+        "unknown": servers.filter(pk__in=unknown[:SHOWN]),
         "unknown_count": len(unknown),
         "running": jobs.running().order_by("started_at")[:SHOWN],
         "waiting_count": jobs.pending().count(),

@@ -4,6 +4,7 @@ from typing import Self, cast
 
 import pytest
 from django.db import connections
+from django.db.models import Count
 
 from accounts import encryption
 from backups.models import Archive, Plan, Repository, Source, StoragePool
@@ -25,6 +26,14 @@ def other_server(db: None) -> Server:
 @pytest.fixture
 def other_source(other_server: Server) -> Source:
     return Source.objects.create(name="var", server=other_server, parameters={"paths": ["/var"]})
+
+
+@pytest.fixture
+def counted(db: None) -> Iterator[None]:
+    """Whatever a test did to archives, each repository still knows how many it has."""
+    yield
+    counts = Repository.objects.annotate(n=Count("archives")).values_list("n", "archive_count")
+    assert [kept for n, kept in counts] == [n for n, kept in counts]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from servers.models import Server
 from tests.conftest import run_now
 from tests.small import PASSPHRASE, SmallRepository
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread", "counted")]
 
 BORG_14 = settings.BASE_DIR / ".borg" / "1.4" / "bin" / "borg"
 

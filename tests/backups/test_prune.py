@@ -28,7 +28,7 @@ from tests.conftest import make_archive, run_now
 from tests.fakes import Answer, FakeMachine
 from tests.small import SmallRepository
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread", "counted")]
 real_borg = pytest.mark.e2e
 
 

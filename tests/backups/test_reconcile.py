@@ -15,7 +15,7 @@ from jobs.models import Job
 from tests.conftest import run_now
 from tests.small import SmallRepository
 
-pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.usefixtures("one_thread", "counted")]
 
 
 def compared(plan: Plan) -> tuple[Job, Repository]:

@@ -18,7 +18,7 @@ from tests.backups.replay import ARCHIVE_ID, creates, error, progress, warning
 from tests.conftest import make_archive, run_now
 from tests.fakes import FakeMachine
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread", "counted")]
 
 
 def back_up(plan: Plan) -> Job:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -205,13 +205,13 @@ def test_a_number_that_nobody_took_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert settled(tail, 3, 4, 9) == [3, 4, 9]
 
 
-def test_a_transaction_that_stays_open_is_waited_for_however_long(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if connection.vendor == "sqlite":
-        return  # one writer at a time: numbers are there in their order
-    monkeypatch.setattr(streams, "SETTLE_SECONDS", 0.0)
-    job, has_written, go = row(), threading.Event(), threading.Event()
-    looked = threading.Semaphore(0)
-    is_being_written = streams.JobFeed.is_being_written
+@contextlib.contextmanager
+def uncommitted(job: Job) -> Iterator[threading.Event]:
+    """A transaction has taken a number for "running", and stays open until the event is set; "completed" has the next.
+
+    Only where several write at once: SQLite's numbers are there in their order.
+    """
+    has_written, go = threading.Event(), threading.Event()
 
     def slowly() -> None:
         with transaction.atomic():
@@ -220,27 +220,118 @@ def test_a_transaction_that_stays_open_is_waited_for_however_long(token: str, mo
             go.wait(PATIENCE_SECONDS)
         connection.close()
 
+    slow = threading.Thread(target=slowly)
+    slow.start()
+    assert has_written.wait(PATIENCE_SECONDS)
+    JobEvent.note(job.pk, "completed")
+    try:
+        yield go
+    finally:
+        go.set()
+        slow.join()
+
+
+def test_a_transaction_that_stays_open_is_waited_for_however_long(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when a gap is given up after SETTLE_SECONDS, without a look at its locks."""
+    if connection.vendor == "sqlite":
+        return
+    monkeypatch.setattr(streams, "SETTLE_SECONDS", 0.0)
+    job, looked = row(), threading.Semaphore(0)
+    is_being_written = streams.JobFeed.is_being_written
+
     def looking(feed: streams.JobFeed, *numbers: int) -> bool:
         looked.release()
         return is_being_written(feed, *numbers)
 
     monkeypatch.setattr(streams.JobFeed, "is_being_written", looking)
 
-    def write() -> None:
-        threading.Thread(target=slowly).start()
-        assert has_written.wait(PATIENCE_SECONDS)
-        JobEvent.note(job.pk, "completed")
-        for _ in range(3):
-            assert looked.acquire(timeout=PATIENCE_SECONDS)
+    def write(heard: threading.Event) -> None:
+        with uncommitted(job):
+            for _ in range(3):
+                assert looked.acquire(timeout=PATIENCE_SECONDS)
+            assert not heard.is_set()
 
     async def what() -> list[str]:
+        heard = threading.Event()
         async with Program("/api/sse/jobs", token) as program:
-            await sync_to_async(write)()
-            assert program._pieces.empty()
-            go.set()
-            return [(await program.event())["status"] for _ in range(2)]
+            writing = asyncio.create_task(asyncio.to_thread(write, heard))
+            first = await program.event()
+            heard.set()
+            await writing
+            return [first["status"], (await program.event())["status"]]
 
     assert story(what) == ["running", "completed"]
+
+
+def test_a_web_process_begins_after_what_was_written_before_it(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when it begins at the newest number at once: nobody ever looks for the smaller one that comes later."""
+    if connection.vendor == "sqlite":
+        return
+    is_settled = streams.JobFeed.is_settled
+
+    async def what() -> list[str]:
+        async with Program("/api/sse/jobs", token, after=0) as program:
+            return [(await program.event())["status"] for _ in range(2)]
+
+    with uncommitted(row()) as go:
+
+        def looking(feed: streams.JobFeed, newest: int) -> bool:
+            answer = is_settled(feed, newest)
+            go.set()
+            return answer
+
+        monkeypatch.setattr(streams.JobFeed, "is_settled", looking)
+        assert story(what) == ["running", "completed"]
+
+
+# --- Several web processes ------------------------------------------------------------------------
+
+
+class Behind(streams.JobFeed):
+    """As another web process sees it that looks a moment later."""
+
+    def __init__(self, newest: int) -> None:
+        super().__init__()
+        self._newest: list[int] = [newest]
+
+    def newest(self) -> int:
+        return self._newest.pop() if self._newest else super().newest()
+
+
+async def numbers_after(tail: streams.Tail, after: int, count: int, news: Callable[[], Any]) -> list[int]:
+    """What a program is told that heard all up to `after` elsewhere; `news` happens once it is greeted."""
+    events = streams.listen(tail, "job", lambda _: True, after=after, may_stay=lambda: True)
+    text = b""
+    async with asyncio.timeout(PATIENCE_SECONDS), contextlib.aclosing(events) as pieces:  # type: ignore[type-var]
+        assert await anext(pieces) == b": phpBorg\n\n"
+        await sync_to_async(news)()
+        while text.count(b"id: ") < count:
+            text += await anext(pieces)
+    return [int(line.removeprefix("id: ")) for line in text.decode().splitlines() if line.startswith("id: ")]
+
+
+def test_what_another_web_process_told_is_not_told_again() -> None:
+    """Red when a tail that is a moment behind tells everything to whoever comes from one that was ahead."""
+    job = row()
+    events = [JobEvent.objects.create(job=job, status="running") for _ in range(4)]
+    tail = streams.Tail(Behind(events[1].pk))
+
+    def happens() -> None:
+        JobEvent.note(job.pk, "completed")
+
+    heard = asyncio.run(numbers_after(tail, events[3].pk, 1, happens))
+    assert heard == [JobEvent.objects.latest("pk").pk]
+
+
+def test_a_number_that_we_never_had_silences_nobody() -> None:
+    """It is of a database that was put back since. Red when whatever is smaller counts as heard."""
+    job = row()
+
+    def happens() -> None:
+        JobEvent.note(job.pk, "running")
+
+    heard = asyncio.run(numbers_after(streams.Tail(streams.JobFeed()), 1_000_000, 1, happens))
+    assert heard == [JobEvent.objects.get().pk]
 
 
 # --- Backups ------------------------------------------------------------------------------------
@@ -289,6 +380,26 @@ def test_lines_are_told_as_they_are_and_filtered(token: str, path: str) -> None:
     assert (event["job"], event["server"], event["number"]) == (str(job.pk), server.pk, 3)
 
 
+@pytest.mark.parametrize("path", ["/api/sse/jobs", "/api/sse/backups", "/api/sse/logs", "/api/logs/tail"])
+@pytest.mark.parametrize("of", ["job", "server"])
+def test_of_one_job_or_server_alone(token: str, path: str, of: str) -> None:
+    servers = [Server.objects.create(name=name, address="192.0.2.7") for name in ("web-1", "web-2")]
+    other, job = (row(type="backup", server=server) for server in servers)
+
+    def happens() -> None:
+        for each in (other, job):
+            JobEvent.note(each.pk, "completed")
+            LogLine.objects.create(job=each, number=1, at=timezone.now(), level=20, message="hello")
+
+    async def what() -> dict[str, Any]:
+        wanted = {"job": job.pk, "server": servers[1].pk}[of]
+        async with Program(f"{path}?{of}={wanted}", token) as program:
+            await sync_to_async(happens)()
+            return await program.event()
+
+    assert story(what)["job"] == str(job.pk)
+
+
 # --- Who listens --------------------------------------------------------------------------------
 
 
@@ -317,6 +428,35 @@ def test_what_is_asked_for_wrongly_is_refused_in_words(
     assert field in answer.json()["error"]["fields"]
 
 
+def test_a_token_in_the_address_is_none(token: str) -> None:
+    """It would stand in the logs of every proxy; a session or a header goes on the same way as everywhere."""
+    assert APIClient().get(f"/api/sse/jobs?token={token}").status_code == 401
+    answer = APIClient(headers={"Authorization": f"Bearer {token}"}).get(f"/api/sse/jobs?access_token={token}")
+    assert (answer.status_code, list(answer.json()["error"]["fields"])) == (400, ["access_token"])
+
+
+def test_each_says_every_fifteen_seconds_that_it_is_still_here_also_while_others_leave() -> None:
+    """Red when the turn is a place in the list: with each one that leaves the rest move on, and are passed over."""
+    assert streams.HEARTBEAT_SECONDS == 15
+    tail = streams.Tail(streams.JobFeed())
+
+    async def what() -> set[int]:
+        listeners = [streams.Listener("job", lambda _: True) for _ in range(3 * streams.BEATS)]
+        for listener in listeners:
+            await tail.join(listener)
+        beaten = set()
+        for turn in range(streams.BEATS):
+            tail.beat(turn)
+            beaten |= {number for number, listener in enumerate(listeners) if listener.news.is_set()}
+            for leaver in listeners[2 * turn : 2 * turn + 2]:
+                tail.leave(leaver)
+        for listener in listeners:
+            tail.leave(listener)
+        return beaten
+
+    assert asyncio.run(what()) >= set(range(2 * streams.BEATS, 3 * streams.BEATS))
+
+
 def by_revoking(user: User) -> None:
     TokenFamily.objects.update(revoked_at=timezone.now())
 
@@ -329,7 +469,12 @@ def by_taking_the_permission(user: User) -> None:
     user.groups.clear()
 
 
-@pytest.mark.parametrize("end_it", [by_revoking, by_switching_off, by_taking_the_permission])
+def by_a_new_password(user: User) -> None:
+    user.set_password("another long password")
+    user.save(update_fields=["password"])
+
+
+@pytest.mark.parametrize("end_it", [by_revoking, by_switching_off, by_taking_the_permission, by_a_new_password])
 def test_a_stream_ends_with_its_token(
     token: str, viewer: User, end_it: Callable[[User], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

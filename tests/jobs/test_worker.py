@@ -45,6 +45,21 @@ def test_it_serves_every_place_urgent_jobs_first(db: None, served: list[list[str
     ]
 
 
+def test_what_goes_wrong_at_its_start_does_not_keep_it_from_its_jobs(
+    db: None, served: list[list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def breaks() -> None:
+        raise OSError("No such device")
+
+    monkeypatch.setattr("jobs.periodic.at_start", [breaks, lambda: done.append("after it")])
+    call_command("worker", burst=True)
+    assert done == ["after it"]
+    assert len(served) == 1
+    assert "breaks failed at the worker's start." in caplog.text
+
+
 def test_it_serves_only_the_places_that_it_is_told(db: None, served: list[list[str]], settings: Any) -> None:
     settings.WORKER_PLACES = ["default", "cellar"]
     call_command("worker", "cellar", burst=True)

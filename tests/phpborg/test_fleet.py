@@ -13,11 +13,13 @@ from django.db.models import Count, F, Max, Sum
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts.models import User
 from backups import health, stats, tally
 from backups.health import State
 from backups.models import Archive, BackupHour, Plan, Repository, Source
 from jobs.models import Job, JobEvent, LogLine
 from phpborg.fleet import Fleet, Size
+from phpborg.overview import overview
 from servers.models import Server
 
 SMALL = Size(servers=8, jobs=400, archives=90, log_lines=700)
@@ -99,12 +101,17 @@ def test_nothing_happens_before_its_time(now: datetime) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_lists_statistics_and_health_agree(api_admin: APIClient, now: datetime) -> None:
+def test_lists_statistics_and_health_agree(api_admin: APIClient, admin: User, now: datetime) -> None:
     shown = api_admin.get("/api/stats/dashboard").json()
     for name in ("servers", "plans", "repositories", "archives"):
         assert shown[name] == api_admin.get(f"/api/{name}").json()["count"]
     states = [one.state for one in health.of_servers(Server.objects.all()).values()]
     assert stats.health_of(Server.objects.all(), now) == {state: states.count(state) for state in State}
+    page = overview(admin)
+    assert page["protected"] == shown["health"]["protected"]
+    assert page["needs_count"] == shown["health"]["at_risk"] + shown["health"]["attention"] > 0
+    worst_first = [health.WORST_FIRST.index(one.state) for _, one in page["needs"]]
+    assert worst_first == sorted(worst_first)
     assert shown["jobs"]["running"] == len(api_admin.get("/api/jobs/running").json()["results"])
     assert shown["stored"]["original"] == Archive.objects.aggregate(n=Sum("original_bytes"))["n"]
 
