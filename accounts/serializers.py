@@ -4,7 +4,7 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -13,6 +13,7 @@ from rest_framework import serializers
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, permissions_of
 from accounts.models import ApiToken, User
 from accounts.people import beyond
+from accounts.strict import StrictModelSerializer, StrictSerializer
 
 NAME_TAKEN = gettext_lazy("A user with that username already exists.")
 
@@ -30,12 +31,12 @@ class UserSerializer(serializers.ModelSerializer[User]):
         return permissions_of(user)
 
 
-class LoginSerializer(serializers.Serializer[None]):
+class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     password = serializers.CharField(max_length=4096, trim_whitespace=False, style={"input_type": "password"})
 
 
-class RefreshSerializer(serializers.Serializer[None]):
+class RefreshSerializer(StrictSerializer):
     refresh_token = serializers.CharField(max_length=16_384)
 
 
@@ -68,7 +69,7 @@ class PasswordField(serializers.CharField):
         super().__init__(write_only=True, max_length=4096, trim_whitespace=False, style=shown, **kwargs)
 
 
-class AccountSerializer(serializers.ModelSerializer[User]):
+class AccountSerializer(StrictModelSerializer[User]):
     """A user as who manages users sees them."""
 
     roles = serializers.ListField(child=serializers.CharField(max_length=150), help_text="Names, as in /api/roles.")
@@ -120,11 +121,7 @@ class AccountSerializer(serializers.ModelSerializer[User]):
     @transaction.atomic
     def create(self, validated_data: dict[str, Any]) -> User:
         roles, password = validated_data.pop("roles"), validated_data.pop("password")
-        try:
-            with transaction.atomic():
-                user: User = User.objects.create_user(password=password, **validated_data)
-        except IntegrityError:  # somebody else took the name since it was looked at
-            raise serializers.ValidationError({"username": [NAME_TAKEN]}) from None
+        user: User = User.objects.create_user(password=password, **validated_data)
         user.groups.set(roles)
         return user
 
@@ -157,7 +154,7 @@ class ApiTokenSerializer(serializers.ModelSerializer[ApiToken]):
         read_only_fields = fields
 
 
-class NewApiTokenSerializer(serializers.Serializer[None]):
+class NewApiTokenSerializer(StrictSerializer):
     name = serializers.CharField(max_length=100)
     permissions = serializers.MultipleChoiceField(
         choices=[(str(name), label) for name, label in PERMISSION_LABELS.items()], allow_empty=False

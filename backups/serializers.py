@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import validate_time_zone
+from accounts.strict import StrictModelSerializer, StrictSerializer
 from backups import schedule
 from backups.catalog import Item
 from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
@@ -25,7 +26,7 @@ from servers.models import Server
 STAYS = gettext_lazy("A repository stays what and where it is: its archives are that server's, and lie there.")
 
 
-class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
+class StoragePoolSerializer(StrictModelSerializer[StoragePool]):
     key_command = serializers.CharField(
         read_only=True, help_text="Run it at the account: lets us in. For a pool at an SSH account, as what follows."
     )
@@ -82,11 +83,11 @@ class StoragePoolSerializer(serializers.ModelSerializer[StoragePool]):
         return place
 
 
-class AccountHostKeySerializer(serializers.Serializer[None]):
+class AccountHostKeySerializer(StrictSerializer):
     fingerprint = serializers.CharField(max_length=100, help_text="Exactly as `fingerprint_seen` shows it.")
 
 
-class RepositorySerializer(serializers.ModelSerializer[Repository]):
+class RepositorySerializer(StrictModelSerializer[Repository]):
     path = serializers.CharField(read_only=True, help_text="Its folder on the machine where it lies.")
     location = serializers.CharField(read_only=True, help_text="As borg has it: a path, or ssh://...")
 
@@ -111,7 +112,7 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
         return attrs
 
 
-class SourceSerializer(serializers.ModelSerializer[Source]):
+class SourceSerializer(StrictModelSerializer[Source]):
     parameters = serializers.DictField(
         help_text="By kind; of `files`: paths, excludes, one_file_system, exclude_caches."
     )
@@ -141,7 +142,7 @@ class SourceSerializer(serializers.ModelSerializer[Source]):
         return attrs
 
 
-class PlanSerializer(serializers.ModelSerializer[Plan]):
+class PlanSerializer(StrictModelSerializer[Plan]):
     sources = serializers.PrimaryKeyRelatedField(
         queryset=Source.objects.all(), many=True, allow_empty=False, help_text="Of the plan's own server."
     )
@@ -284,7 +285,7 @@ class BackupSerializer(serializers.ModelSerializer[Job]):
         return job.result.get("archive") if isinstance(job.result, dict) else None
 
 
-class RunBackupSerializer(serializers.Serializer[None]):
+class RunBackupSerializer(StrictSerializer):
     server_id = serializers.IntegerField()
     plan_id = serializers.IntegerField(required=False, help_text="Without it, every enabled plan of the server.")
     type = serializers.CharField(required=False, help_text="Only plans that save a source of this kind, as `files`.")
@@ -313,13 +314,13 @@ class FolderSerializer(serializers.Serializer[None]):
     results = FileSerializer(many=True)
 
 
-class MountSerializer(serializers.Serializer[None]):
+class MountSerializer(StrictSerializer):
     hours = serializers.IntegerField(
         min_value=1, max_value=MOST_HOURS, default=DEFAULT_HOURS, help_text="Then it is unmounted, whoever is in it."
     )
 
 
-class RestoreSerializer(serializers.Serializer[None]):
+class RestoreSerializer(StrictSerializer):
     directory = serializers.CharField(help_text="On the server; made if it does not exist.")
     paths = serializers.ListField(child=serializers.CharField(), required=False, help_text="None: everything.")
     entries = serializers.ListField(
@@ -329,7 +330,7 @@ class RestoreSerializer(serializers.Serializer[None]):
     )
 
 
-class ImportRepositorySerializer(serializers.Serializer[None]):
+class ImportRepositorySerializer(StrictSerializer):
     """An existing repository, in a storage pool or in a folder that becomes one."""
 
     server = serializers.IntegerField(help_text="Whose archives it holds.")

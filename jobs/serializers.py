@@ -2,6 +2,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from accounts.query import LARGEST
+from accounts.strict import StrictSerializer
 from jobs.models import Job, LogLine
 
 
@@ -43,7 +45,9 @@ class LogLineSerializer(serializers.ModelSerializer[LogLine]):
         return LogLine.Level(line.level).name.lower()
 
 
-class StartJobSerializer(serializers.Serializer[Any]):
+class StartJobSerializer(StrictSerializer):
     type = serializers.CharField(max_length=40, help_text="A job type, as `server_test` or `index`.")
-    subject = serializers.IntegerField(help_text="The id of what it works on: a server, a plan, an archive ...")
+    subject = serializers.IntegerField(
+        min_value=1, max_value=LARGEST, help_text="The id of what it works on: a server, a plan, an archive ..."
+    )
     parameters = serializers.DictField(default=dict, help_text="What the type's form asks for.")

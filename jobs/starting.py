@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.access import signed_in
+from accounts.strict import LIST_OR_OBJECT, TEXT, TRUE_OR_FALSE, WHOLE_NUMBER, JsonType
 from jobs.models import Job
 from jobs.runner import JobRunner
 from jobs.serializers import JobSerializer
@@ -55,11 +56,11 @@ def is_unicode(value: Any) -> bool:
 
 
 # The first that a field is one of says what JSON has for it.
-JSON_TYPES: list[tuple[type[forms.Field], type | tuple[type, ...], str]] = [
-    (forms.BooleanField, bool, "This must be true or false."),
-    (forms.IntegerField, int, "This must be a whole number."),
-    (forms.JSONField, (list, dict), "This must be a list or an object."),
-    (forms.Field, str, "This must be a text."),
+JSON_TYPES: list[tuple[type[forms.Field], JsonType]] = [
+    (forms.BooleanField, TRUE_OR_FALSE),
+    (forms.IntegerField, WHOLE_NUMBER),
+    (forms.JSONField, LIST_OR_OBJECT),
+    (forms.Field, TEXT),
 ]
 
 
@@ -69,9 +70,8 @@ def misfit(field: forms.Field, value: Any) -> str:
     A field of our own says its `json_type`.
     """
     own = getattr(field, "json_type", None)
-    kind, sentence = own or next((kind, said) for of, kind, said in JSON_TYPES if isinstance(field, of))
-    is_one = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
-    return "" if is_one or value is None else str(sentence)
+    wanted = JsonType(*own) if own else next(known for of, known in JSON_TYPES if isinstance(field, of))
+    return "" if value is None or wanted.takes(value) else str(wanted.sentence)
 
 
 def refuse_parameters(request: Request) -> None:

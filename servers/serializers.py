@@ -4,6 +4,7 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from rest_framework import serializers
 
+from accounts.strict import StrictModelSerializer, StrictSerializer
 from servers.forms import TagsField
 from servers.models import Server, Tag
 
@@ -21,7 +22,7 @@ class TagsSerializerField(serializers.ListField):
             raise serializers.ValidationError(error.messages) from error
 
 
-class ServerSerializer(serializers.ModelSerializer[Server]):
+class ServerSerializer(StrictModelSerializer[Server]):
     tags = TagsSerializerField(required=False)
     key_command = serializers.CharField(read_only=True, help_text="Run it on the server as the SSH user: lets us in.")
     sudoers_line = serializers.CharField(read_only=True, help_text="For users that are not root.")
@@ -61,5 +62,5 @@ def set_tags(server: Server, names: list[str]) -> None:
     server.tags.set([Tag.objects.get_or_create(name=name)[0] for name in names])
 
 
-class HostKeySerializer(serializers.Serializer[None]):
+class HostKeySerializer(StrictSerializer):
     fingerprint = serializers.CharField(max_length=100, help_text="Exactly as `fingerprint_seen` shows it.")

@@ -82,9 +82,9 @@ def test_what_is_needed_is_asked_for(api_admin: APIClient, missing: str) -> None
 
 
 def test_nobody_is_made_superuser_or_staff(api_admin: APIClient) -> None:
-    api_admin.post("/api/users", {**NINA, "is_superuser": True, "is_staff": True})
-    nina = User.objects.get(username="nina")
-    assert (nina.is_superuser, nina.is_staff) == (False, False)
+    answer = api_admin.post("/api/users", {**NINA, "is_superuser": True, "is_staff": True})
+    assert (answer.status_code, set(answer.json()["error"]["fields"])) == (400, {"is_superuser", "is_staff"})
+    assert not User.objects.filter(username="nina").exists()
 
 
 # --- Looking --------------------------------------------------------------------------------------
@@ -273,11 +273,15 @@ def test_an_api_token_does_not_grow_through_a_user(admin: User) -> None:
     assert machine.patch(f"/api/users/{admin.pk}", {"password": "another good password"}).status_code == 403
 
 
-def test_a_name_that_somebody_takes_meanwhile_is_refused(api_admin: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_name_that_somebody_takes_meanwhile_is_refused(
+    api_admin: APIClient, viewer: User, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
     """Red without the second look: the database refuses it, and the answer was a 500."""
     make_user("nina", "ROLE_VIEWER")
-    monkeypatch.setattr(AccountSerializer, "validate_username", lambda _self, name: name)
-    answer = api_admin.post("/api/users", NINA)
+    looks, look = iter([lambda _self, name: name]), AccountSerializer.validate_username
+    monkeypatch.setattr(AccountSerializer, "validate_username", next(looks, look))
+    answer = api_admin.post("/api/users", NINA) if is_new else api_admin.put(f"/api/users/{viewer.pk}", NINA)
     assert answer.status_code == 400
     assert answer.json()["error"]["fields"] == {"username": ["A user with that username already exists."]}
 

@@ -85,9 +85,13 @@ def test_a_body_that_makes_no_sense_is_400(api_operator: APIClient, probe: type[
     assert fields_of(api_operator.post("/api/jobs", body))
 
 
-@pytest.mark.parametrize("subject", [999_999, 0, -1, 10**30])
-def test_a_subject_that_does_not_exist_is_404(api_operator: APIClient, probe: type[Probe], subject: int) -> None:
-    assert start(api_operator, subject).status_code == 404
+def test_a_subject_that_does_not_exist_is_404(api_operator: APIClient, probe: type[Probe]) -> None:
+    assert start(api_operator, 999_999).status_code == 404
+
+
+@pytest.mark.parametrize("subject", [0, -1, 2**63, 10**30])
+def test_a_subject_that_cannot_exist_is_400(api_operator: APIClient, probe: type[Probe], subject: int) -> None:
+    assert fields_of(start(api_operator, subject)) == {"subject"}
 
 
 def test_a_subject_that_one_may_not_see_is_404(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -77,6 +78,42 @@ def test_what_is_no_object_of_some_size_is_refused(
 def test_what_is_not_sent_as_json_is_refused(api_admin: APIClient, things: dict[str, Any], kind: str) -> None:
     answers = ((name_of(row), sent(api_admin, row, things, b"name=x", kind), 415) for row in WITH_BODY)
     assert all_wrong(answers) == []
+
+
+def test_a_field_that_there_is_not_is_refused_by_its_name(api_admin: APIClient, things: dict[str, Any]) -> None:
+    """Red by DRF's own serializers, which pass over it."""
+    answers = [
+        (row, asked(api_admin, row.method, filled(row.path, things), {**filled(row.body, things), "nonsense": 1}))
+        for row in WITH_BODY
+    ]
+    assert all_wrong((name_of(row), answer, 400) for row, answer in answers) == []
+    assert [name_of(row) for row, answer in answers if list(answer.json()["error"]["fields"]) != ["nonsense"]] == []
+
+
+def of_another_type(value: Any) -> list[Any]:
+    """What JSON has beside this value; what DRF's own fields would take for it stands first."""
+    if isinstance(value, bool):
+        return ["true", 1, "yes", [], {}]
+    if isinstance(value, int):
+        return [str(value), float(value), True, [], {}]
+    if isinstance(value, str):
+        return [7, True, [value], {}]
+    if isinstance(value, list):
+        return [*value, {}, 7, *([[wrong] for wrong in of_another_type(value[0])] if value else [])]
+    return ["{}", [], 7, True]
+
+
+def test_a_value_of_another_type_is_refused_at_its_field(api_admin: APIClient, things: dict[str, Any]) -> None:
+    """Red by DRF's own serializers, which take "22" for 22, 1 for true and 7 for "7"."""
+    wrong = []
+    for row in WITH_BODY:
+        body = filled(row.body, things)
+        for field, value in body.items():
+            for other in of_another_type(str(value) if isinstance(value, UUID) else value):
+                answer = asked(api_admin, row.method, filled(row.path, things), {**body, field: other})
+                if answer.status_code != 400 or field not in answer.json()["error"]["fields"]:
+                    wrong.append((name_of(row), field, other, answer.status_code, answer.content[:200]))
+    assert wrong == []
 
 
 # --- Addresses ------------------------------------------------------------------------------------

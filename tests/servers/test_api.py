@@ -75,15 +75,24 @@ def test_adding_over_the_api_makes_a_key_pair_and_is_audited(api_admin: APIClien
 
 
 def test_what_is_read_only_cannot_be_sent(api_admin: APIClient) -> None:
-    sent = body(
-        id=77, public_key="mine", private_key_encrypted="mine", host_key=HOST_KEY, host_key_seen=HOST_KEY,
-        fingerprint=FINGERPRINT, borg_path="/tmp/evil", test_ok=True,
-    )  # fmt: skip
-    assert api_admin.post("/api/servers", sent).status_code == 201
-    server = Server.objects.get()
-    assert server.pk != 77
-    assert server.public_key.startswith("ssh-ed25519 ")
-    assert (server.host_key, server.host_key_seen, server.borg_path, server.test_ok) == ("", "", "", None)
+    ours = {"id": 77, "public_key": "mine", "fingerprint": FINGERPRINT, "borg_path": "/tmp/evil", "test_ok": True}
+    inside = {"private_key_encrypted": "mine", "host_key": HOST_KEY, "host_key_seen": HOST_KEY}
+    answer = api_admin.post("/api/servers", body(**ours, **inside))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["fields"] == {
+        **{key: ["This is shown, and cannot be set."] for key in ours},
+        **{key: ["There is no such field."] for key in inside},
+    }
+    assert not Server.objects.exists()
+
+
+def test_a_put_takes_what_a_get_has_shown_and_a_patch_only_what_it_changes(
+    api_admin: APIClient, server: Server
+) -> None:
+    shown = api_admin.get(f"/api/servers/{server.pk}").json()
+    answer = api_admin.put(f"/api/servers/{server.pk}", {**shown, "borg_path": "/tmp/evil", "name": "web-2"})
+    assert (answer.status_code, answer.json()) == (200, {**shown, "name": "web-2"})
+    assert api_admin.patch(f"/api/servers/{server.pk}", {"borg_path": "/tmp/evil"}).status_code == 400
 
 
 def test_a_patch_changes_what_it_names(api_admin: APIClient, server: Server) -> None:
