@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup setup-test demo serve test test-fast lint format bench coverage messages lock clean
+.PHONY: help setup setup-test demo serve test test-fast lint format bench coverage examples messages lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,9 @@ coverage: setup-test  ## which lines the tests reach
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
+
+examples: setup-test  ## record anew what the API's schema shows as examples
+	$(BIN)/python -m pytest --quiet tests/phpborg/examples.py
 
 messages: .venv/.test  ## collect the texts to translate into locale/
 	$(BIN)/python manage.py makemessages --all --no-location --no-obsolete --ignore=.venv --ignore=node_modules --ignore=var

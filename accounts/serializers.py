@@ -21,6 +21,7 @@ NAME_TAKEN = gettext_lazy("A user with that username already exists.")
 class UserSerializer(serializers.ModelSerializer[User]):
     roles = serializers.ListField(child=serializers.CharField(), read_only=True)
     permissions = serializers.SerializerMethodField()
+    email = serializers.CharField(read_only=True, help_text='"": none.')
 
     class Meta:
         model = User
@@ -74,7 +75,7 @@ class AccountSerializer(StrictModelSerializer[User]):
 
     roles = serializers.ListField(child=serializers.CharField(max_length=150), help_text="Names, as in /api/roles.")
     password = PasswordField(required=False)
-    last_login_at = serializers.DateTimeField(source="last_login", read_only=True)
+    last_login_at = serializers.DateTimeField(source="last_login", read_only=True, allow_null=True)
     created_at = serializers.DateTimeField(source="date_joined", read_only=True)
 
     class Meta:

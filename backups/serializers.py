@@ -271,7 +271,7 @@ class BackupSerializer(serializers.ModelSerializer[Job]):
 
     archive = serializers.SerializerMethodField(help_text="The id of the archive, once it is made.")
     progress = serializers.JSONField(read_only=True)
-    result = serializers.JSONField(read_only=True, allow_null=True)
+    result = serializers.JSONField(read_only=True)
 
     class Meta:
         model = Job

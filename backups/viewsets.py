@@ -335,6 +335,7 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         "index": Permission.BACKUP_VIEW,
         "prune": Permission.BACKUP_DELETE,
     }
+    other_errors: ClassVar[dict[str, tuple[int, ...]]] = {"files": (409,), "download": (409, 503)}
 
     def get_queryset(self) -> QuerySet[Archive]:
         archives = Archive.objects.for_user(self.request.user).prefetch_related("mount").order_by("-start", "-id")

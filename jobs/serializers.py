@@ -12,7 +12,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     user = serializers.CharField(source="user.username", default=None, read_only=True, allow_null=True)
     progress = serializers.JSONField(read_only=True, help_text="What is known while it runs; keys depend on the type.")
-    result = serializers.JSONField(read_only=True, allow_null=True, help_text="What it found or made, by type.")
+    result = serializers.JSONField(read_only=True, help_text="What it found or made, by type.")
     payload = serializers.JSONField(read_only=True, help_text="Its parameters; never a secret.")
 
     class Meta:
@@ -23,6 +23,15 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "completed_at", "cancel_requested_at", "attempts", "max_attempts", "not_before", "waits_for", "log_lines",
         ]  # fmt: skip
         read_only_fields = fields
+
+
+class RunningSerializer(serializers.Serializer[None]):
+    """As a list, of one page."""
+
+    count = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = JobSerializer(many=True)
 
 
 class LogLineSerializer(serializers.ModelSerializer[LogLine]):

@@ -8,7 +8,7 @@ from uuid import UUID
 from django import forms
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -107,13 +107,35 @@ class Stream(ViewSet):
         return Outliving(events, content_type="text/event-stream", headers=headers)
 
 
-STREAM = {(200, "text/event-stream"): str}
+def stream(example: str) -> dict[tuple[int, str], OpenApiResponse]:
+    """The answer of a stream; `example` is what one event may look like."""
+    shown = OpenApiExample("event", example, media_type="text/event-stream")
+    return {(200, "text/event-stream"): OpenApiResponse(str, "Events, until the token ends.", [shown])}
+
+
+SCOPE = '"job": "2f1c0c5e-7b0a-4c38-9d1f-0d3b6a3c9a11", "type": "backup", "server": 1, "plan": 1, "repository": 1'
+A_CHANGE = f"""id: 42
+event: job
+data: {{{SCOPE}, "status": "running", "at": "2026-11-25T02:00:00Z", "attempts": 1, "error": "", "warnings": 0}}
+
+"""
+A_STEP = f"""event: backup
+data: {{{SCOPE}, "status": "running", "at": "2026-11-25T02:00:05Z", "progress": {{"original": 73400320}}}}
+
+"""
+A_LINE = f"""id: 1042
+event: log
+data: {{{SCOPE}, "at": "2026-11-25T02:00:00Z", "number": 7, "attempt": 1, "level": "info", "message": "Logged in."}}
+
+"""
 
 
 class JobStream(Stream):
     event = "job"
 
-    @extend_schema(summary="Listen to jobs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=STREAM)
+    @extend_schema(
+        summary="Listen to jobs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=stream(A_CHANGE)
+    )
     def list(self, request: Request) -> StreamingHttpResponse:
         """Each change of a job's status, as it happens. A program that comes back reads on from what it heard last."""
         return self.answer(request)
@@ -123,7 +145,9 @@ class BackupStream(Stream):
     event = "backup"
     form = WantedBackupsForm
 
-    @extend_schema(summary="Listen to backups", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=STREAM)
+    @extend_schema(
+        summary="Listen to backups", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER], responses=stream(A_STEP)
+    )
     def list(self, request: Request) -> StreamingHttpResponse:
         """The same of backups, and how far running ones are; that has no number, because the next one replaces it."""
         return self.answer(request)
@@ -136,7 +160,7 @@ class LogStream(Stream):
     form = WantedLinesForm
 
     @extend_schema(
-        summary="Listen to logs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER, AT_LEAST], responses=STREAM
+        summary="Listen to logs", parameters=[LAST_EVENT_ID, OF_A_JOB, OF_A_SERVER, AT_LEAST], responses=stream(A_LINE)
     )
     def list(self, request: Request) -> StreamingHttpResponse:
         """Each line of each log, as it is written. A program that comes back reads on from what it heard last."""

@@ -18,7 +18,7 @@ from jobs.filters import JobFilter, LogFilter
 from jobs.models import Job, JobQuerySet, LogLine, LogLineQuerySet
 from jobs.paging import NewestFirst
 from jobs.runner import JobRunner, Refused, cancel, retry_of, try_now
-from jobs.serializers import JobSerializer, LogLineSerializer, StartJobSerializer
+from jobs.serializers import JobSerializer, LogLineSerializer, RunningSerializer, StartJobSerializer
 from jobs.starting import ONE_JOB, queued, refuse_parameters, start
 
 LINES = 1000
@@ -43,6 +43,10 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         "retry": None,
         "now": None,
     }
+    permission_notes: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("create", "retry", "now"), "Needs the permission of the job's type, as `backup.create` for a backup."
+    )
+    other_errors: ClassVar[dict[str, tuple[int, ...]]] = {"create": (404,)}
 
     def get_queryset(self) -> JobQuerySet:
         return Job.objects.for_user(self.request.user).select_related("user").order_by("-created_at", "-id")
@@ -70,7 +74,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
         live.announce(job, job.status)
         return queued(job)
 
-    @extend_schema(summary="List running jobs", filters=False)
+    @extend_schema(summary="List running jobs", filters=False, responses=RunningSerializer)
     @action(detail=False, filterset_class=None, pagination_class=None, orderings=())
     def running(self, request: Request) -> Response:
         """What runs now, in one answer without pages."""

@@ -53,6 +53,12 @@ class Pages(PageNumberPagination):
     def get_page_size(self, request: Request) -> int:
         return whole(request, "page_size", self.page_size, self.max_page_size)
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        described = super().get_paginated_response_schema(schema)
+        for link in ("next", "previous"):
+            described["properties"][link]["type"] = ["string", "null"]
+        return described
+
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         page, size = super().get_schema_operation_parameters(view)
         page["schema"] = {"type": "integer", "minimum": 1, "maximum": MOST_PAGES, "default": 1}

@@ -11,7 +11,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from accounts import tokens
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, AuditEntry, User
 from backups import catalog
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from jobs.models import Job
@@ -29,6 +29,8 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     assert plan
     now = timezone.now()
     somebody = User.objects.create_user("sam", password=PASSWORD)
+    veteran = User.objects.create_user("ulla", password=PASSWORD)
+    AuditEntry.objects.create(action="login", user=veteran)
     emptied, unused_pool = (StoragePool.objects.create(name=name, path=str(folder / name)) for name in ("a", "b"))
     account = StoragePool.objects.create(
         name="box", path="./borg", address="192.0.2.8", username="u1", host_key_seen=HOST_KEY
@@ -51,7 +53,7 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
         "job": Job.objects.create(status="failed", plan=plan, **backup).pk,
         "running": Job.objects.create(status="running", **{**backup, "subject": ""}).pk,
         "waiting": Job.objects.create(not_before=now + timedelta(hours=1), **{**backup, "subject": ""}).pk,
-        "user": somebody.pk, "password": PASSWORD,
+        "user": somebody.pk, "password": PASSWORD, "veteran": veteran.pk,
         "token": ApiToken.make(user, name="nightly", permissions=["backup.view"], expires_at=None)[0].pk,
         "refresh": tokens.log_in(user, RequestFactory().get("/")).refresh,
     }  # fmt: skip
