@@ -3,8 +3,8 @@
 import base64
 import json
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import jwt
 import pytest
@@ -57,6 +57,22 @@ def test_a_refresh_token_opens_nothing(pair: dict[str, Any]) -> None:
 
 def test_an_expired_token_is_refused(claims: dict[str, Any]) -> None:
     assert refused(signed({**claims, "exp": claims["iat"] - 60})) == INVALID
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(9, 200), (11, 401)])
+def test_a_token_is_good_until_ten_seconds_after_its_end(
+    claims: dict[str, Any], monkeypatch: pytest.MonkeyPatch, seconds: int, status: int
+) -> None:
+    """Red without LEEWAY, and with a larger one; PyJWT and simplejwt look at the clock, each for itself."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(claims["iat"], tz)
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", Stopped)
+    monkeypatch.setattr("rest_framework_simplejwt.tokens.aware_utcnow", lambda: Stopped.now(UTC))
+    assert me(signed({**claims, "exp": claims["iat"] - seconds})).status_code == status
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE"])
