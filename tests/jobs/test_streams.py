@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.test import AsyncClient
 from django.utils import timezone
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.state import token_backend
 
 from accounts.models import TokenFamily, User
 from jobs import streams
@@ -474,19 +475,27 @@ def by_a_new_password(user: User) -> None:
     user.save(update_fields=["password"])
 
 
-@pytest.mark.parametrize("end_it", [by_revoking, by_switching_off, by_taking_the_permission, by_a_new_password])
+def by_its_time(user: User) -> None:
+    token_backend.leeway = -86_400  # as if it were tomorrow
+
+
+@pytest.mark.parametrize(
+    "end_it", [by_revoking, by_switching_off, by_taking_the_permission, by_a_new_password, by_its_time]
+)
 def test_a_stream_ends_with_its_token(
     token: str, viewer: User, end_it: Callable[[User], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "ASK_AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(token_backend, "leeway", token_backend.leeway)  # is put back
 
     async def what() -> None:
         async with Program("/api/sse/jobs", token) as program:
             for _ in range(5):
                 assert await program.piece() == b": still here"
             await sync_to_async(end_it)(viewer)
-            await program.event()
+            async with asyncio.timeout(PATIENCE_SECONDS):  # it says for ever that it is still here
+                await program.event()
 
     with pytest.raises(EOFError):
         story(what)
