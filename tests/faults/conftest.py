@@ -1,4 +1,4 @@
-"""Real processes on the tests' database and Redis, slow jobs for them, and a plan of a real server."""
+"""Real processes on the tests' database and Redis, slow jobs for them, a Redis to stop, and a plan of a real server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from accounts import encryption
 from backups.models import Archive, Plan, Source
 from jobs import queue
 from jobs.models import Job
-from phpborg.embedded import Child, Sshd, manage, wait_until
+from phpborg.embedded import Child, RedisServer, Sshd, answers, free_port, manage, wait_until
+from phpborg.stack import web_command
 from servers.models import Server
 from tests.jobs.conftest import environment
 from tests.small import SmallRepository
@@ -28,6 +29,55 @@ from tests.ssh.watching import processes_with
 PATIENCE_SECONDS = 40  # for a condition that is awaited; nothing waits that long when all is well
 
 Start = Callable[..., Child]
+
+
+class Web(Child):
+    """uvicorn, as `serve` starts it, on a port that stays the same."""
+
+    def __init__(self, log: Path, **env: str) -> None:
+        encryption.verify()
+        self.port = free_port()
+        argv = [str(self.port) if word == str(settings.PORT) else word for word in web_command()]
+        settings_module = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings"}
+        super().__init__("web", argv, env={**environment(), **settings_module, **env}, log=log)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        self.start()
+        wait_until(lambda: answers(self.port), seconds=PATIENCE_SECONDS, what="The web process")
+
+
+Serve = Callable[..., Web]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, transactional_db: None) -> Iterator[Serve]:
+    """Starts a web process; whatever still runs at the end is killed."""
+    with ExitStack() as stack:
+
+        def served(**env: str) -> Web:
+            web = Web(tmp_path / f"web-{len(os.listdir(tmp_path))}.log", **env)
+            stack.callback(web.kill)
+            web.up()
+            return web
+
+        yield served
+
+
+@pytest.fixture
+def web(serve: Serve) -> Web:
+    return serve()
+
+
+@pytest.fixture
+def outage(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """The tests' Redis, to be stopped; it runs again afterwards. It keeps nothing on disk: it comes back empty."""
+    yield redis_server
+    if not redis_server.is_alive:
+        redis_server.start()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Redis stopped and started, or emptied, under real workers and a real listener."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -16,14 +16,6 @@ from tests.jobs.test_live import hearing
 pytestmark = pytest.mark.e2e
 
 Slow = Callable[..., Job]
-
-
-@pytest.fixture
-def outage(redis_server: RedisServer) -> Iterator[RedisServer]:
-    """The tests' Redis, to be stopped; it runs again afterwards. It keeps nothing on disk: it comes back empty."""
-    yield redis_server
-    if not redis_server.is_alive:
-        redis_server.start()
 
 
 def test_a_running_job_ends_and_waiting_ones_run_after_redis_was_away(

@@ -19,15 +19,12 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from playwright.sync_api import Page, sync_playwright
 
-from accounts import encryption
 from accounts.models import User
 from jobs import live, queue
 from jobs.models import Job
-from phpborg.embedded import Child, answers, free_port, wait_until
-from phpborg.stack import web_command
+from phpborg.embedded import wait_until
 from tests.conftest import page_of
-from tests.faults.conftest import PATIENCE_SECONDS, Start, is_gone, let, pid_of, says, wait_for
-from tests.jobs.conftest import environment
+from tests.faults.conftest import PATIENCE_SECONDS, Start, Web, is_gone, let, pid_of, says, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("web")]
 
@@ -35,33 +32,6 @@ Slow = Callable[..., Job]
 T = TypeVar("T")
 EVENTS = 20_000
 MEMORY_BYTES = 15_000_000
-
-
-class Web(Child):
-    """uvicorn, as `serve` starts it, on a port that stays the same."""
-
-    def __init__(self, log: Path) -> None:
-        encryption.verify()
-        self.port = free_port()
-        argv = [str(self.port) if word == str(settings.PORT) else word for word in web_command()]
-        env = {**environment(), "DJANGO_SETTINGS_MODULE": "tests.faults.settings"}
-        super().__init__("web", argv, env=env, log=log)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def up(self) -> None:
-        self.start()
-        wait_until(lambda: answers(self.port), seconds=PATIENCE_SECONDS, what="The web process")
-
-
-@pytest.fixture
-def web(tmp_path: Path, transactional_db: None) -> Iterator[Web]:
-    web = Web(tmp_path / "web.log")
-    web.up()
-    yield web
-    web.kill()
 
 
 def cookie_of(user: User) -> dict[str, str]:
@@ -185,9 +155,7 @@ def test_nothing_starts_with_another_key_than_the_database_s(tmp_path: Path, sta
     if missing:  # it is made anew, and is another one
         (tmp_path / "data").mkdir()
         env = {"ENCRYPTION_KEYS": "", "PHPBORG_DATA_DIR": str(tmp_path / "data"), "REDIS_URL": settings.REDIS_URL}
-    web = Web(tmp_path / "web.log")
-    web.env = {**(web.env or {}), **env}
-    children = [start("worker", **env), web.start()]
+    children = [start("worker", **env), Web(tmp_path / "web.log", **env).start()]
     for child in children:
         assert child.process
         assert child.process.wait(PATIENCE_SECONDS) != 0
