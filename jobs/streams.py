@@ -251,9 +251,11 @@ class Tail:
         while True:
             found = await self.ask(self.feed.after, self.position, LAST)
             happenings = await self._settled(found)
+            passing = await self.ask(self.feed.passing)
+            # Without a pause between the two: who joins in it would read from the table what it is then told again.
             if happenings:
                 self.position = happenings[-1].number or self.position
-            happenings += await self.ask(self.feed.passing)
+            happenings += passing
             for listener in list(self._listeners) if happenings else ():
                 listener.hear(happenings)
             if len(found) < ROWS_AT_ONCE or not happenings:

@@ -335,6 +335,42 @@ def test_a_number_that_we_never_had_silences_nobody() -> None:
     assert heard == [JobEvent.objects.get().pk]
 
 
+class Pausing(streams.JobFeed):
+    """Takes its time after it has read the table, once there is something in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_read, self.go = threading.Event(), threading.Event()
+
+    def passing(self) -> list[streams.Happening]:
+        if JobEvent.objects.count() > 1:
+            self.has_read.set()
+            self.go.wait(PATIENCE_SECONDS)
+        return []
+
+
+def test_who_comes_while_news_are_on_their_way_hears_them_once() -> None:
+    """Red when the tail moves on before it tells: what it has just read is read from the table too, and told again."""
+    job, feed = row(), Pausing()
+    first = JobEvent.objects.create(job=job, status="running")
+    tail = streams.Tail(feed)
+
+    def happens() -> None:
+        feed.go.set()
+        JobEvent.note(job.pk, "completed")
+
+    async def what() -> list[int]:
+        other = streams.Listener("job", lambda _: True)
+        await tail.join(other)
+        await sync_to_async(JobEvent.note)(job.pk, "pending")
+        assert await asyncio.to_thread(feed.has_read.wait, PATIENCE_SECONDS)
+        heard = await numbers_after(tail, first.pk, 2, happens)
+        tail.leave(other)
+        return heard
+
+    assert story(what) == list(JobEvent.objects.filter(pk__gt=first.pk).order_by("pk").values_list("pk", flat=True))
+
+
 # --- Backups ------------------------------------------------------------------------------------
 
 
