@@ -1,3 +1,4 @@
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -8,22 +9,36 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
-from accounts.access import Permission, can
-from accounts.errors import Conflict
+from accounts.access import Permission, can, signed_in
+from accounts.errors import Conflict, NotAllowed
 from accounts.models import ApiToken, AuditEntry, TokenFamily, User
 from accounts.operators import OperatorAdmin
-from accounts.people import somebody_stays_in_charge
+from accounts.people import beyond, beyond_reach, somebody_stays_in_charge
 
 admin.site.unregister(Group)
 
 
 class ManagedByUserManagers:
-    """Users and groups: whoever may manage users may do everything here, but leave nobody in charge."""
+    """Users and groups: whoever may manage users may do everything here, but leave nobody in charge, nor give more
+    than they have, nor touch what has more.
+    """
+
+    @abstractmethod
+    def beyond(self, manager: User, obj: Any) -> list[str]:
+        """What `obj` has and `manager` has not."""
 
     def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return can(request.user, Permission.USER_MANAGE)
 
-    has_change_permission = has_delete_permission = has_view_permission
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return self.has_view_permission(request) and not (obj and self.beyond(signed_in(request), obj))
+
+    has_delete_permission = has_change_permission
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        if more := self.beyond(signed_in(request), form.instance):
+            raise NotAllowed(_("You may not do this yourself: %(names)s.") % {"names": ", ".join(more)})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return can(request.user, Permission.USER_MANAGE)
@@ -42,13 +57,13 @@ class ManagedByUserManagers:
 
 
 def somebody_in_charge(view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kw: Any) -> HttpResponse:
-    """What would leave no administrator is taken back, and said instead of what the view says."""
+    """What would leave no administrator, or give too much, is taken back, and said instead of what the view says."""
     if request.method != "POST":
         return view(request, *args, **kw)
     try:
         with somebody_stays_in_charge():
             return view(request, *args, **kw)
-    except Conflict as refusal:
+    except (Conflict, NotAllowed) as refusal:
         list(messages.get_messages(request))  # “was changed successfully”: forgotten, as it was not
         messages.error(request, str(refusal.detail))
         return redirect(request.get_full_path())
@@ -66,10 +81,14 @@ class AccountAdmin(ManagedByUserManagers, UserAdmin):  # type: ignore[type-arg]
     )
     readonly_fields = ("last_login", "date_joined")
 
+    def beyond(self, manager: User, obj: User) -> list[str]:
+        return beyond_reach(manager, obj)
+
 
 @admin.register(Group)
 class RoleAdmin(ManagedByUserManagers, GroupAdmin):
-    pass
+    def beyond(self, manager: User, obj: Group) -> list[str]:
+        return beyond(manager, [obj])
 
 
 @admin.register(TokenFamily)

@@ -40,12 +40,17 @@ def reach_of(user: User) -> set[str]:
     return _names(DjangoPermission.objects.filter(Q(group__user=user) | Q(user=user)))
 
 
+def beyond_reach(manager: User, user: User) -> list[str]:
+    """What `user` may do and `manager` may not, sorted."""
+    return sorted(reach_of(user) - set(permissions_of(manager)))
+
+
 def refuse_beyond(manager: User, user: User) -> None:
     """Raise NotAllowed if `user` may do what `manager` may not: with their password one could.
 
     It also keeps an API token within what it was made for.
     """
-    if reach_of(user) - set(permissions_of(manager)):
+    if beyond_reach(manager, user):
         raise NotAllowed(_("%(name)s may do more than you. Ask an administrator.") % {"name": user.username})
 
 

@@ -1,7 +1,10 @@
 """Serializers that take a JSON body at its word.
 
-By itself DRF passes over what it does not know, and takes "22" for 22, 1 for true and 7 for "7": a typo would change
-nothing and be answered with success.
+Fields that they do not know, and values of another type, are refused by name. What we say ourselves and nobody sets is
+refused too; only a PUT may send back what a GET has shown. By itself DRF passes over what it does not know, and takes
+"22" for 22, 1 for true and 7 for "7": a typo would change nothing and be answered with success.
+
+The classes have no docstrings: the API's schema would show them as the descriptions of what is derived from them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -58,11 +61,6 @@ def misfits(field: Any, value: Any) -> Iterator[str]:
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses, by name, fields that it does not know and values of another type.
-
-    What we say ourselves and nobody sets is refused too; only a PUT may send back what a GET has shown.
-    """
-
     def to_internal_value(self, data: Any) -> Any:
         wrong = self._wrong(data) if isinstance(data, Mapping) else {}
         try:

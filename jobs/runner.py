@@ -275,7 +275,7 @@ def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
     runner = JobRunner.registry.get(job.type)
     if runner is None:
         raise Refused(_("This phpBorg does not know the job type “%(type)s”.") % {"type": job.type})
-    subject = runner.model._default_manager.filter(pk=job.subject.partition(":")[2]).first()
+    subject = runner.model._default_manager.filter(pk=job.subject.partition(":")[2] or None).first()
     if subject is None:
         raise Refused(_("What the job was for has been deleted."))
     return runner.enqueue(subject, user=user, trigger=trigger, **job.payload)

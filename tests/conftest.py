@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
+from django.contrib.auth.models import Permission as DjangoPermission
 from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import encryption, tokens
+from accounts.access import Permission
 from accounts.models import User
 from backups.models import Archive, Plan, Repository, Source, StoragePool
 from jobs import periodic, queue
@@ -67,6 +69,15 @@ def make_user(name: str, role: str) -> User:
     group = Group.objects.get(name=role)
     user = User.objects.create_user(name, password=PASSWORD)
     user.groups.add(group)
+    return user
+
+
+def holder(name: str, *permissions: Permission) -> User:
+    """Somebody with a role of their own."""
+    user = User.objects.create_user(name, password=PASSWORD)
+    role = Group.objects.create(name=f"role of {name}")
+    role.permissions.set(DjangoPermission.objects.filter(codename__in=permissions))
+    user.groups.add(role)
     return user
 
 

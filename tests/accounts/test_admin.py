@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib import admin as django_admin
 from django.contrib.auth.models import Group
+from django.contrib.auth.models import Permission as DjangoPermission
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
@@ -13,12 +14,13 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import audit, encryption
+from accounts.access import Permission
 from accounts.models import ApiToken, AuditEntry, EncryptionCanary, TokenFamily, User
 from accounts.people import administrators
 from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
 from jobs.models import Job, LogLine
 from servers.models import Server, Tag
-from tests.conftest import PASSWORD, make_user
+from tests.conftest import PASSWORD, holder, make_user, page_of
 
 PLAIN = "recognisable-plain-text"
 # Whoever adds a table to the admin says here what may be done with it: added, changed, deleted.
@@ -226,3 +228,47 @@ def test_one_of_two_administrators_may_go(as_admin: Client, admin: User) -> None
     eva = make_user("eva", "ROLE_ADMIN")
     as_admin.post(f"/admin/accounts/user/{eva.pk}/delete/", {"post": "yes"})
     assert administrators().get() == admin
+
+
+# --- Who may change whom --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_clerk(db: None) -> Client:
+    """Somebody who manages users and settings, and nothing else."""
+    make_user("vera", "ROLE_VIEWER")  # makes the roles if they are gone
+    return page_of(holder("clara", Permission.USER_MANAGE, Permission.CONFIG_MANAGE))
+
+
+def test_nobody_gives_there_what_they_do_not_have(as_clerk: Client) -> None:
+    """Red without the look at what was saved: a clerk made an administrator of anybody, also of herself."""
+    clara, vera = User.objects.get(username="clara"), User.objects.create_user("nina", password=PASSWORD)
+    own = clara.groups.get()
+    for user in (clara, vera):
+        sent = {"username": user.username, "is_active": "on", "groups": [Group.objects.get(name="ROLE_ADMIN").pk]}
+        answer = as_clerk.post(f"/admin/accounts/user/{user.pk}/change/", sent, follow=True)
+        assert "You may not do this yourself: backup.create" in str(next(iter(answer.context["messages"])))
+        assert not user.groups.filter(name="ROLE_ADMIN").exists()
+    more = DjangoPermission.objects.get(codename=Permission.SERVER_MANAGE).pk
+    sent = {"name": own.name, "permissions": [more, *own.permissions.values_list("pk", flat=True)]}
+    as_clerk.post(f"/admin/auth/group/{own.pk}/change/", sent)
+    as_clerk.post("/admin/auth/group/add/", {"name": "mine", "permissions": [more]})
+    assert not own.permissions.filter(pk=more).exists()
+    assert not Group.objects.filter(name="mine").exists()
+
+
+def test_nobody_changes_there_who_may_do_more(as_clerk: Client, admin: User) -> None:
+    """Red without the look at what they have: with an administrator's new password a clerk would be one."""
+    role = Group.objects.get(name="ROLE_ADMIN")
+    for address, sent in [
+        (f"/admin/accounts/user/{admin.pk}/change/", {"username": "nobody", "groups": []}),
+        (f"/admin/accounts/user/{admin.pk}/password/", {"password1": PASSWORD + "!", "password2": PASSWORD + "!"}),
+        (f"/admin/accounts/user/{admin.pk}/delete/", {"post": "yes"}),
+        (f"/admin/auth/group/{role.pk}/change/", {"name": role.name, "permissions": []}),
+        (f"/admin/auth/group/{role.pk}/delete/", {"post": "yes"}),
+    ]:
+        assert as_clerk.post(address, sent).status_code == 403, address
+    as_clerk.post("/admin/accounts/user/", {"action": "delete_selected", "_selected_action": admin.pk, "post": "yes"})
+    admin.refresh_from_db()
+    assert (admin.username, admin.roles, admin.check_password(PASSWORD)) == ("ada", ["ROLE_ADMIN"], True)
+    assert role.permissions.exists()

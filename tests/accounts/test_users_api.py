@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.contrib.auth.models import Permission as DjangoPermission
 from django.db import connection, transaction
 from django.test import Client
 from rest_framework.test import APIClient
@@ -16,19 +15,10 @@ from accounts.errors import Conflict
 from accounts.models import ApiToken, AuditEntry, User
 from accounts.people import administrators, remove, somebody_stays_in_charge
 from accounts.serializers import AccountSerializer
-from tests.conftest import PASSWORD, make_user
+from tests.conftest import PASSWORD, holder, make_user
 
 NINA = {"username": "nina", "password": "a good password 7", "roles": ["ROLE_VIEWER"], "email": "nina@example.org"}
 LAST = "This is the last administrator. Make somebody else one first."
-
-
-def holder(name: str, *permissions: Permission) -> User:
-    """Somebody with a role of their own."""
-    user = User.objects.create_user(name, password=PASSWORD)
-    role = Group.objects.create(name=f"role of {name}")
-    role.permissions.set(DjangoPermission.objects.filter(codename__in=permissions))
-    user.groups.add(role)
-    return user
 
 
 def log_in(user: User) -> APIClient:

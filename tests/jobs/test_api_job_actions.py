@@ -121,6 +121,12 @@ def test_what_was_deleted_is_409(api_operator: APIClient, ended: Job) -> None:
     assert error_of(retry(api_operator, ended), 409) == "What the job was for has been deleted."
 
 
+def test_a_job_that_was_for_nothing_is_not_retried(api_operator: APIClient, ended: Job) -> None:
+    """Red when the empty id is asked for: a 500, which schemathesis found."""
+    Job.objects.filter(pk=ended.pk).update(subject="")
+    assert error_of(retry(api_operator, ended), 409) == "What the job was for has been deleted."
+
+
 def test_a_type_that_is_gone_is_404(api_admin: APIClient) -> None:
     assert error_of(retry(api_admin, row(type="gone", status="failed")), 404)
 
