@@ -269,8 +269,13 @@ def test_a_name_that_somebody_takes_meanwhile_is_refused(
 ) -> None:
     """Red without the second look: the database refuses it, and the answer was a 500."""
     make_user("nina", "ROLE_VIEWER")
-    looks, look = iter([lambda _self, name: name]), AccountSerializer.validate_username
-    monkeypatch.setattr(AccountSerializer, "validate_username", next(looks, look))
+    second_look = AccountSerializer.validate_username
+
+    def first_look(serializer: AccountSerializer, name: str) -> str:
+        monkeypatch.setattr(AccountSerializer, "validate_username", second_look)
+        return name
+
+    monkeypatch.setattr(AccountSerializer, "validate_username", first_look)
     answer = api_admin.post("/api/users", NINA) if is_new else api_admin.put(f"/api/users/{viewer.pk}", NINA)
     assert answer.status_code == 400
     assert answer.json()["error"]["fields"] == {"username": ["A user with that username already exists."]}
