@@ -13,7 +13,7 @@ from accounts.access import ROLES, Permission
 from accounts.models import ApiToken, User
 from backups.models import Archive, RetentionPolicy
 from jobs.models import Job
-from tests.conftest import PASSWORD, page_of
+from tests.conftest import PASSWORD, make_user, page_of
 from tests.phpborg.test_api_contract import ROUTES, asked
 
 PUBLIC, SIGNED_IN = "public", "signed in"
@@ -117,8 +117,9 @@ def outcome(client: Client, method: str, address: str) -> str:
     answer = asked(client, method, address, {})  # type: ignore[arg-type]
     if answer.status_code == 302 and "/login" in answer["Location"]:
         return "login"
-    known = {403: "forbidden", 405: "method", 500: "mistake"}
-    return known.get(answer.status_code, "in")
+    # 400: nothing was filled in; 204, 503: there is nothing to say, and no worker
+    known = {**dict.fromkeys((200, 204, 302, 400, 503), "in"), 403: "forbidden", 405: "method"}
+    return known.get(answer.status_code, str(answer.status_code))
 
 
 def test_every_page_stands_in_the_table(db: None) -> None:
@@ -151,11 +152,14 @@ def test_a_role_gets_in_where_the_table_says_and_nowhere_else(role: str, address
 
 
 def test_nobody_is_sent_to_the_login(addresses: dict[str, str]) -> None:
+    """With a method that a page does not know one may be told that first."""
     wrong = {}
     for name, (need, methods) in PAGES.items():
-        for method in methods:
-            expected = "login" if need != PUBLIC or name == "logout" else "in"
-            if (found := outcome(Client(), method, addresses[name])) != expected:
+        for method in METHODS:
+            expected = {"login"} if need != PUBLIC or name == "logout" else {"in"}
+            if method not in methods:
+                expected = {"login", "method"}
+            if (found := outcome(Client(), method, addresses[name])) not in expected:
                 wrong[name, method] = found
     assert wrong == {}
 
@@ -186,7 +190,15 @@ def test_only_who_may_change_settings_gets_into_the_admin(role: str, admin_addre
     assert len(admin_addresses) > 50
     wrong = {}
     for path, address in admin_addresses.items():
-        for method in ("get", "post"):
+        for method in METHODS:
             if (found := outcome(client, method, address)) not in ("login", "forbidden"):
                 wrong[path, method] = found
     assert wrong == {}
+
+
+def test_an_administrator_gets_into_all_of_the_admin(admin_addresses: dict[str, str]) -> None:
+    """And is told by the admin itself what it does not let anybody add or change, and what is not there."""
+    client = page_of(make_user("rolf", "ROLE_ADMIN"))
+    found = {path: outcome(client, "get", address) for path, address in admin_addresses.items()}
+    assert {path: what for path, what in found.items() if what not in ("in", "forbidden", "404", "method")} == {}
+    assert [path for path, what in found.items() if what == "in" and path.endswith("/")]
