@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 
 from accounts.idempotency import HEADER
 from accounts.strict import StrictSerializer
+from phpborg.errors import CODES
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     HEADER,
@@ -24,18 +26,26 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     ),
 )
 EXAMPLES = Path(__file__).with_name("examples.json")  # `make examples` records them
+# By status: when it comes, and what may then be said.
 ERRORS = {
-    400: "Something that was sent is not right; `fields` says what.",
-    401: "Nobody is signed in, or the token is none.",
-    403: "You may not do this.",
-    404: "There is nothing here, or you may not see it.",
-    409: "It does not fit the state that things are in; the sentence says why.",
-    413: "This is more than we take.",
-    415: "Send JSON.",
-    422: "The `Idempotency-Key` came with another request.",
-    429: "Too many tries; `Retry-After` says when to try again.",
-    503: "Nobody is there to do it; `Retry-After` says when to try again.",
+    400: ("Something that was sent is not right; `fields` says what.", "Some of what was sent is not right."),
+    401: ("Nobody is signed in, or the token is none.", "This token is not valid, or has expired."),
+    403: ("It needs a permission that you do not have.", "You may not do this."),
+    404: ("It is not there, or not for you to see.", "There is nothing here, or you may not see it."),
+    409: ("It does not fit the state that things are in.", "The job has already ended."),
+    413: ("There is a limit to what is taken.", "This is more than the 2,621,440 bytes that we take."),
+    415: ("Only JSON is taken.", 'Unsupported media type "text/plain" in request.'),
+    422: (
+        "The `Idempotency-Key` is that of another request.",
+        "This Idempotency-Key was sent with another request. Take a new one.",
+    ),
+    429: (
+        "Somebody tries too often; `Retry-After` says when to try again.",
+        "Too many tries. Try again in 60 seconds.",
+    ),
+    503: ("Nobody is there to do it; `Retry-After` says when to try again.", "No worker is there to send the file."),
 }
+ERROR_CODES = {**CODES, 422: "idempotency_key_reused"}
 WAIT = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer."}}
 HEADERS = {401: CHALLENGE, 429: WAIT, 503: WAIT}
@@ -70,15 +80,13 @@ class Schema(AutoSchema):
         permission = self._needs()
         operation["x-permission"] = permission
         operation["description"] = "\n\n".join(filter(None, (operation.get("description"), self._in_words(permission))))
-        error = self.resolve_serializer(ErrorSerializer, "response").ref
         for status in sorted(self._errors(permission, operation)):
-            operation["responses"][str(status)] = {
-                "description": ERRORS[status],
-                "content": {"application/json": {"schema": error}},
-                **({"headers": HEADERS[status]} if status in HEADERS else {}),
-            }
+            operation["responses"][str(status)] = self._error(status)
         self._show_examples(operation)
         return operation
+
+    def get_filter_backends(self) -> Any:
+        return super().get_filter_backends() if self.method == "GET" else []
 
     def _get_paginator(self) -> Any:
         """Only what is read is paged: a POST that starts several jobs answers with all of them."""
@@ -125,6 +133,24 @@ class Schema(AutoSchema):
         if self._heeds_key:
             errors.add(422)
         return errors
+
+    def _error(self, status: int) -> Any:
+        """A reference: each error is described once."""
+        when, sentence = ERRORS[status]
+        fields = {"name": ["This field is required."]} if status == 400 else {}
+        shown = {"error": {"code": ERROR_CODES[status], "message": sentence, "fields": fields}}
+        content = {
+            "schema": self.resolve_serializer(ErrorSerializer, "response").ref,
+            "examples": {"answer": {"value": shown}},
+        }
+        described = {"description": when, "content": {"application/json": content}}
+        if status in HEADERS:
+            described["headers"] = HEADERS[status]
+        component = ResolvedComponent(  # type: ignore[no-untyped-call]
+            f"Error{status}", ResolvedComponent.RESPONSE, described, ErrorSerializer
+        )
+        self.registry.register_on_missing(component)
+        return component.ref
 
     def _show_examples(self, operation: Any) -> None:
         route = re.sub(r"\{\w+\}", "{id}", self.path)

@@ -23,7 +23,9 @@ def test_record(things: dict[str, Any], api_admin: APIClient, tmp_path: Path) ->
     for row in CONTRACT:
         known = found.setdefault(f"{row.method.upper()} {row.route}", {"answers": {}})
         answer = answer_to(row, api_admin, things)
-        if row.body is not None and answer.status_code < 300:
+        if answer.status_code >= 300:
+            continue  # errors are described once for all: phpborg/schema.py
+        if row.body is not None:
             known.setdefault("request", shown(filled(row.body, things), tmp_path))
         if not answer.streaming and answer.content and answer["Content-Type"] == "application/json":
             known["answers"].setdefault(str(answer.status_code), shown(answer.json(), tmp_path))
