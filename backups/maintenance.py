@@ -4,7 +4,6 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -16,6 +15,7 @@ from backups.runners.compact import CompactRepository
 from backups.runners.compare import CompareRepository
 from backups.runners.knock import KnockServer
 from backups.runners.unmount import UnmountArchive
+from jobs.config import config
 from jobs.models import Job
 from jobs.periodic import every, first_of_all
 from jobs.runner import JobRunner, Refused, subject_key
@@ -42,7 +42,7 @@ def check_repositories() -> int:
 @every(seconds=600)
 def compact_repositories() -> int:
     """Give back the room of what was deleted some days ago, where a check since then found all well."""
-    before = timezone.now() - timedelta(days=settings.COMPACT_AFTER_DAYS)
+    before = timezone.now() - timedelta(days=config.COMPACT_AFTER_DAYS)
     due = Repository.objects.filter(
         state=Repository.State.READY, damage="", frozen="", deleted_at__lt=before, checked_at__gt=F("deleted_at")
     )

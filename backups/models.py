@@ -4,7 +4,6 @@ import re
 from datetime import timedelta
 from typing import Any, Self
 
-from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import encryption
 from accounts.access import Permission, can
 from accounts.models import User, validate_time_zone
+from jobs.config import config
 from servers.models import Server, SshAccount, validate_address, validate_name, validate_user_name
 from servers.ssh.openssh import Identity
 from servers.ssh.remote import HostKey
@@ -156,7 +156,7 @@ class StoragePool(SshAccount):
         """Whether somebody should make room, as long as backups still succeed."""
         if not self.total_bytes or self.free_bytes is None:
             return False
-        least: float = max(self.total_bytes * settings.POOL_LOW_PERCENT / 100, settings.POOL_LOW_GB * 1e9)
+        least: float = max(self.total_bytes * config.POOL_LOW_PERCENT / 100, config.POOL_LOW_GB * 1e9)
         return self.free_bytes < least
 
     @property

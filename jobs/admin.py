@@ -1,8 +1,11 @@
+from constance.admin import Config
 from django.contrib import admin
 
 from accounts.access import Permission
 from accounts.operators import OperatorAdmin
 from jobs.models import Job, LogLine
+
+admin.site.unregister([Config])  # its page would bypass the audit trail
 
 
 @admin.register(Job)

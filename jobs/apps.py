@@ -6,9 +6,10 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        from jobs import live
+        from jobs import config, live
         from jobs.discovery import import_modules_of
 
+        config.refuse_defaults()
         live.install()
         autodiscover_modules("periodic", "maintenance")
         for app in apps.get_app_configs():

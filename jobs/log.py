@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from jobs import live
+from jobs.config import config
 from jobs.errors import Cancelled, Failure, Superseded
 from jobs.models import Job, LogLine
 
@@ -47,7 +47,7 @@ class JobLog:
 
     def __init__(self, job: Job, *, limit: int | None = None, idle_limit_seconds: float = 0) -> None:
         self.job = job
-        self.half = (limit or settings.JOB_LOG_LINES) // 2
+        self.half = (limit or config.JOB_LOG_LINES) // 2
         self.idle_limit_seconds = idle_limit_seconds
         self.warnings = 0
         self._number = job.log_lines

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts import idempotency
 from jobs import live, queue
+from jobs.config import config
 from jobs.errors import Cause
 from jobs.log import JobLog
 from jobs.models import Job, JobEvent, JobQuerySet, LogLine
@@ -149,10 +149,10 @@ def forget() -> None:
     """
     deadline = time.monotonic() + FORGET_SECONDS
     now = timezone.now()
-    if settings.LOG_KEEP_DAYS:
-        forget_logs(now - timedelta(days=settings.LOG_KEEP_DAYS), deadline)
-    if settings.JOB_KEEP_DAYS:
-        forget_jobs(now - timedelta(days=settings.JOB_KEEP_DAYS), deadline)
+    if config.LOG_KEEP_DAYS:
+        forget_logs(now - timedelta(days=config.LOG_KEEP_DAYS), deadline)
+    if config.JOB_KEEP_DAYS:
+        forget_jobs(now - timedelta(days=config.JOB_KEEP_DAYS), deadline)
     forget_events(now - EVENTS_KEPT, deadline)
 
 

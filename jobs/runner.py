@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from django import forms
-from django.conf import settings
 from django.db import DatabaseError, models, transaction
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -25,6 +24,7 @@ from django.utils.translation import gettext as _
 from accounts.access import Permission
 from accounts.models import User
 from jobs import live, queue
+from jobs.config import config
 from jobs.errors import Cancelled, Failure, Superseded
 from jobs.log import JobLog, Pulse, insist, storable, storable_values
 from jobs.models import Job, JobEvent
@@ -256,7 +256,7 @@ def _put_back(job: Job, *, status: Job.Status, **why: Any) -> bool:
 
 def pause_after(attempts: int) -> int:
     """Seconds between the last of so many attempts and the next one."""
-    pauses: list[int] = settings.JOB_RETRY_SECONDS
+    pauses: list[int] = config.JOB_RETRY_SECONDS
     return pauses[min(attempts, len(pauses)) - 1]
 
 

@@ -12,6 +12,7 @@ from backups.stats_viewsets import StatsViewSet
 from jobs import streamviews as streams
 from jobs import viewsets as jobs
 from phpborg.views import api_not_found
+from phpborg.viewsets import ConfigViewSet
 from servers import viewsets as servers
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
@@ -39,6 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("auth/refresh", accounts.Refresh.as_view(), name="api_refresh"),
     path("auth/logout", accounts.Logout.as_view(), name="api_logout"),
     path("auth/me", accounts.Me.as_view(), name="api_me"),
+    path("settings", ConfigViewSet.as_view({"get": "retrieve", "put": "update"}, detail=True), name="api_settings"),
     path("schema", SpectacularAPIView.as_view(), name="api_schema"),
     path(
         "docs",

@@ -18,6 +18,7 @@ import redis.connection
 from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -92,6 +93,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "constance",
     "corsheaders",
     "csp",
     "django_eventstream",
@@ -188,24 +190,68 @@ if _redis.get("connection_class") is redis.connection.SSLConnection:
     EVENTSTREAM_REDIS["ssl"] = True
 EVENTSTREAM_CHANNELMANAGER_CLASS = "jobs.live.ChannelManager"
 
-JOB_LOG_LINES = 10_000  # kept of one job: the first half and the last half
-JOB_RETRY_SECONDS = env.list("JOB_RETRY_SECONDS", cast=int, default=[60, 300, 900])  # the last one repeats
-if not JOB_RETRY_SECONDS or min(JOB_RETRY_SECONDS) < 0:
-    raise ImproperlyConfigured("JOB_RETRY_SECONDS must name at least one pause, none of them negative.")
-JOB_KEEP_DAYS = env.int("JOB_KEEP_DAYS", default=365)  # 0: for ever
-LOG_KEEP_DAYS = env.int("LOG_KEEP_DAYS", default=90)
-
 # --- Borg -------------------------------------------------------------------------------------
 
 BORG_PATH = env.str("BORG_PATH", default="borg")
 BORG_BASE_DIR = DATA_DIR / "borg"
-COMPACT_AFTER_DAYS = env.int("COMPACT_AFTER_DAYS", default=3)  # until then a deletion can still be undone
-# One of all data does not go on where it was stopped, so this must be longer than a whole one takes. 0: no maximum.
-CHECK_MAX_SECONDS = env.int("CHECK_MAX_SECONDS", default=24 * 3600)
-POOL_LOW_PERCENT = env.int("POOL_LOW_PERCENT", default=10)  # with less than either free, a storage pool is nearly full
-POOL_LOW_GB = env.int("POOL_LOW_GB", default=5)
 CATALOG_DIR = DATA_DIR / "catalog"
 MOUNT_DIR = DATA_DIR / "mounts"  # of archives that somebody looks into, on each worker's machine
+
+# --- Live settings: jobs/config.py reads them, /api/settings changes them -----------------------
+
+# By their kind: the field of a form, and its bounds. The environment gives the defaults, which must keep to them.
+CONSTANCE_BACKEND = "constance.backends.database.DatabaseBackend"
+CONSTANCE_ADDITIONAL_FIELDS = {
+    "days": ["django.forms.IntegerField", {"min_value": 0, "max_value": 36_500}],
+    "seconds": ["django.forms.IntegerField", {"min_value": 0, "max_value": 365 * 24 * 3600}],
+    "pauses": ["jobs.fields.WholeNumbersField", {"min_value": 0, "max_value": 7 * 24 * 3600, "most": 20}],
+    "lines": ["django.forms.IntegerField", {"min_value": 100, "max_value": 100_000}],
+    "percent": ["django.forms.IntegerField", {"min_value": 0, "max_value": 100}],
+    "gigabytes": ["django.forms.IntegerField", {"min_value": 0, "max_value": 1_000_000}],
+}
+CONSTANCE_CONFIG = {
+    "JOB_RETRY_SECONDS": (
+        env.list("JOB_RETRY_SECONDS", cast=int, default=[60, 300, 900]),
+        _("Pauses in seconds before a job that failed with what may pass is tried again; the last one repeats."),
+        "pauses",
+    ),
+    "JOB_LOG_LINES": (
+        env.int("JOB_LOG_LINES", default=10_000),
+        _("How many lines are kept of a job's log: the first half and the last half."),
+        "lines",
+    ),
+    "JOB_KEEP_DAYS": (
+        env.int("JOB_KEEP_DAYS", default=365),
+        _("How many days ended jobs are kept; the newest of each kind always is. 0: for ever."),
+        "days",
+    ),
+    "LOG_KEEP_DAYS": (
+        env.int("LOG_KEEP_DAYS", default=90),
+        _("How many days the logs of ended jobs are kept. 0: for ever."),
+        "days",
+    ),
+    "COMPACT_AFTER_DAYS": (
+        env.int("COMPACT_AFTER_DAYS", default=3),
+        _("How many days after a deletion, and a good check, its room is given back; until then it can be undone."),
+        "days",
+    ),
+    "CHECK_MAX_SECONDS": (
+        env.int("CHECK_MAX_SECONDS", default=24 * 3600),
+        # It does not go on where it was stopped, so this must be longer than a whole one takes.
+        _("How many seconds a check of all data may take; the next one begins anew. 0: as long as it takes."),
+        "seconds",
+    ),
+    "POOL_LOW_PERCENT": (
+        env.int("POOL_LOW_PERCENT", default=10),
+        _("With a smaller share of its disk free, in percent, a storage pool counts as nearly full."),
+        "percent",
+    ),
+    "POOL_LOW_GB": (
+        env.int("POOL_LOW_GB", default=5),
+        _("With fewer gigabytes of its disk free, a storage pool counts as nearly full."),
+        "gigabytes",
+    ),
+}
 
 # --- Who gets in ------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from accounts.access import Permission
 from accounts.models import User
 from backups.models import Archive, Plan, Repository, Source, StoragePool
 from jobs import periodic, queue
+from jobs.config import config
 from jobs.models import Job
 from jobs.runner import perform
 from phpborg.embedded import RedisServer
@@ -54,6 +55,26 @@ def data_dirs(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) ->
     settings.CATALOG_DIR = tmp_path / "catalog"
     settings.BORG_BASE_DIR = tmp_path / "borg"
     monkeypatch.setattr("backups.pools.RESERVE_BYTES", 65_536)  # so that thousands of pools need no disk of their own
+
+
+@pytest.fixture(autouse=True)
+def live_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test reads the live settings for itself, and once, however long it takes."""
+    monkeypatch.setattr("jobs.config.KEPT_SECONDS", 3600.0)
+    config.forget()
+    yield
+    config.forget()
+
+
+@pytest.fixture
+def live(db: None) -> Callable[..., None]:
+    """Changes live settings in this process, as who may would do it: `live(JOB_KEEP_DAYS=7)`."""
+
+    def change(**values: Any) -> None:
+        config.change({name.lower(): value for name, value in values.items()})
+        config.forget()  # the test's transaction is never committed
+
+    return change
 
 
 @pytest.fixture(autouse=True)

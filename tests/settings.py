@@ -11,6 +11,8 @@ atexit.register(shutil.rmtree, _directory, ignore_errors=True)
 os.environ["PHPBORG_DATA_DIR"] = _directory
 for _name in ("SECRET_KEY", "ENCRYPTION_KEYS", "JWT_KEY", "REDIS_URL", "SITE_URL", "WORKER_PLACES", "DEBUG"):
     os.environ.pop(_name, None)
+# How full the disk of whoever runs the tests is must not matter.
+os.environ["POOL_LOW_PERCENT"] = os.environ["POOL_LOW_GB"] = "0"
 
 from phpborg.settings import *  # noqa: E402, F403
 from phpborg.settings import DATA_DIR, DATABASES  # noqa: E402
@@ -21,7 +23,6 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_AUTOREFRESH = True
-POOL_LOW_PERCENT = POOL_LOW_GB = 0  # how full the disk of whoever runs the tests is must not matter
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, because threads and child processes of a test open it too.
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}

@@ -2,7 +2,6 @@ import time
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +12,7 @@ from backups.borg.errors import BorgFailed, RepositoryUnreadable, failure_of
 from backups.borg.events import Message
 from backups.models import Repository
 from backups.runners.base import Follower, Ran, RepositoryRunner, refuse_unready, refuse_without_borg
+from jobs.config import config
 from jobs.errors import Cause, Failure
 from jobs.log import Level
 from jobs.models import Job
@@ -87,7 +87,7 @@ class CheckRepository(RepositoryRunner):
         seconds = 60 * (self.job.payload.get("max_minutes") or 0)
         self.make_way(repository)
         command = commands.check(self.here(repository), depth, max_seconds=seconds)
-        if depth == Depth.DATA and (seconds := seconds or settings.CHECK_MAX_SECONDS):
+        if depth == Depth.DATA and (seconds := seconds or config.CHECK_MAX_SECONDS):
             ran, stopped = self._follow_for(seconds, command)
         else:
             ran, stopped = self.follow(Local(), command), False

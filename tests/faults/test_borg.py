@@ -194,9 +194,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_borg_that_prints_a_hundred_megabytes_of_log(real: Plan, settings: Any) -> None:
+def test_a_borg_that_prints_a_hundred_megabytes_of_log(real: Plan, live: Any) -> None:
     """Red without the cap of JobLog: 25,000 lines of 4 kB stay in memory, and in the database."""
-    settings.JOB_LOG_LINES = LINES_KEPT
+    live(JOB_LOG_LINES=LINES_KEPT)
     line = '{"type": "log_message", "levelname": "WARNING", "name": "borg", "message": "%s"}' % ("x" * 3_900)
     borg_is(real, f"""yes '{line}' | head -c {FLOOD_BYTES} >&2; echo >&2; exec "$borg" "$@\"""")
     with memory() as seen:

@@ -113,10 +113,11 @@ def slow_borg(tmp_path: Path) -> str:
 
 
 def test_a_check_that_takes_too_long_is_stopped_and_says_so(
-    plan: Plan, kept: SmallRepository, as_viewer: Client, settings: Any, slow_borg: str
+    plan: Plan, kept: SmallRepository, as_viewer: Client, settings: Any, live: Any, slow_borg: str
 ) -> None:
     """Red without the maximum: it would keep the backups waiting for as long as it takes."""
-    settings.CHECK_MAX_SECONDS, borg, settings.BORG_PATH = 4, settings.BORG_PATH, slow_borg
+    live(CHECK_MAX_SECONDS=4)
+    borg, settings.BORG_PATH = settings.BORG_PATH, slow_borg
     job = run_now(CheckRepository.enqueue(plan.repository, depth="data"))
     assert (job.status, job.error) == ("completed", "")
     assert job.result == {
@@ -127,17 +128,18 @@ def test_a_check_that_takes_too_long_is_stopped_and_says_so(
     repository = Repository.objects.get()
     assert (repository.damage, repository.checked_at, repository.verified_at) == ("", None, None)
     assert locks.holders(kept.path) == []
-    settings.CHECK_MAX_SECONDS, settings.BORG_PATH = 600, borg
+    live(CHECK_MAX_SECONDS=600)
+    settings.BORG_PATH = borg
     assert "stopped" not in run_now(CheckRepository.enqueue(plan.repository, depth="data")).result
     assert Repository.objects.get().verified_at
 
 
 def test_damage_that_was_found_before_the_time_was_up_is_damage(
-    plan: Plan, kept: SmallRepository, settings: Any, tmp_path: Path
+    plan: Plan, kept: SmallRepository, settings: Any, live: Any, tmp_path: Path
 ) -> None:
     """Red when a stopped check is always a sound one."""
     settings.BORG_PATH = str(script(tmp_path / "borg", f'{shutil.which("borg")} "$@"; exec sleep 60'))
-    settings.CHECK_MAX_SECONDS = 4
+    live(CHECK_MAX_SECONDS=4)
     kept.flip_a_byte()
     job = run_now(CheckRepository.enqueue(plan.repository, depth="data"))
     assert (job.status, job.cause) == ("failed", "disk")
@@ -157,13 +159,13 @@ def small_disk(pool: StoragePool) -> Iterator[Path]:
 
 @is_root
 def test_a_disk_that_is_nearly_full_wants_attention_before_it_is_full(
-    small_disk: Path, real: Plan, as_viewer: Client, settings: Any
+    small_disk: Path, real: Plan, as_viewer: Client, live: Any
 ) -> None:
     """Red without `is_nearly_full`: the first that anybody hears is a backup that failed.
 
     tests/e2e/test_bad_input_made_real.py fills a disk to the last byte.
     """
-    settings.POOL_LOW_PERCENT = 60
+    live(POOL_LOW_PERCENT=60)
     pool = f"/pools/{real.repository.pool_id}"
 
     def page(path: str) -> str:
@@ -188,9 +190,9 @@ def test_a_disk_that_is_nearly_full_wants_attention_before_it_is_full(
     assert len(new_archives()) == 2
 
 
-def test_how_full_is_nearly_full(pool: StoragePool, settings: Any) -> None:
+def test_how_full_is_nearly_full(pool: StoragePool, live: Any) -> None:
     """Less than either."""
-    settings.POOL_LOW_PERCENT, settings.POOL_LOW_GB = 10, 5
+    live(POOL_LOW_PERCENT=10, POOL_LOW_GB=5)
     gigabyte = 10**9
     cases = {(100, 1000): False, (99, 1000): True, (6, 20): False, (4, 20): True, (None, 20): False, (4, None): False}
     for (free, total), nearly in cases.items():

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _days(settings: Any) -> None:
-    settings.JOB_KEEP_DAYS, settings.LOG_KEEP_DAYS = 365, 90
+def _days(live: Any) -> None:
+    live(JOB_KEEP_DAYS=365, LOG_KEEP_DAYS=90)
 
 
 def old(days: float, *, lines: int = 1, **values: Any) -> Job:
@@ -79,8 +79,8 @@ def test_a_log_stays_whole_until_its_job_has_been_over_for_long_enough() -> None
     assert job.lines.count() == 2
 
 
-def test_zero_days_mean_for_ever(settings: Any) -> None:
-    settings.JOB_KEEP_DAYS = settings.LOG_KEEP_DAYS = 0
+def test_zero_days_mean_for_ever(live: Any) -> None:
+    live(JOB_KEEP_DAYS=0, LOG_KEEP_DAYS=0)
     old(9000, lines=2)
     old(8000)
     forget()

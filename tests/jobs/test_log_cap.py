@@ -82,13 +82,13 @@ def test_a_later_attempt_keeps_a_beginning_of_its_own() -> None:
     assert kept == [31, 32, 33, 34, 35, 56, 57, 58, 59, 60]
 
 
-def test_the_default_limit_is_the_setting(settings: Any) -> None:
-    settings.JOB_LOG_LINES = 4
+def test_the_default_limit_is_the_setting(live: Any) -> None:
+    live(JOB_LOG_LINES=100)
     job = running()
     log = JobLog(job)
-    write(log, 9)
+    write(log, 205)
     log.flush()
-    assert numbers(job) == [1, 2, 8, 9]
+    assert numbers(job) == [*range(1, 51), *range(156, 206)]
 
 
 def test_a_hundred_thousand_lines_stay_bounded_in_memory_while_the_database_is_away(

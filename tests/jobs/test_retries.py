@@ -123,8 +123,8 @@ def test_pages_hear_that_it_waits_again(job: Job, news: News) -> None:
     assert [event["status"] for event in events] == ["running", "pending"]
 
 
-def test_pauses_grow_and_the_last_one_repeats(settings: Any) -> None:
-    settings.JOB_RETRY_SECONDS = [60, 300, 900]
+def test_pauses_grow_and_the_last_one_repeats(live: Any) -> None:
+    live(JOB_RETRY_SECONDS=[60, 300, 900])
     assert [pause_after(attempts) for attempts in range(1, 6)] == [60, 300, 900, 900, 900]
 
 

@@ -25,6 +25,7 @@ VIEW, CREATE, RESTORE, DELETE, MANAGE = (
 )  # fmt: skip
 SEE_SERVERS, MANAGE_SERVERS = Permission.SERVER_VIEW, Permission.SERVER_MANAGE
 MANAGE_USERS, SEE_LOGS = Permission.USER_MANAGE, Permission.LOGS_VIEW
+CONFIG = Permission.CONFIG_MANAGE
 
 
 class Row(NamedTuple):
@@ -48,6 +49,10 @@ REPOSITORY = {"name": "web-1", "pool": "{pool}", "server": "{server}"}
 SOURCE = {"name": "home", "server": "{server}", "kind": "files", "parameters": {"paths": ["/home"]}}
 PLAN = {"name": "nightly", "server": "{server}", "repository": "{repository}", "sources": ["{source}"]}
 USER = {"username": "uma", "password": "a long and odd password", "roles": ["ROLE_VIEWER"]}
+SETTINGS = {
+    "job_retry_seconds": [60, 300, 900], "job_log_lines": 10_000, "job_keep_days": 365, "log_keep_days": 90,
+    "compact_after_days": 3, "check_max_seconds": 86_400, "pool_low_percent": 10, "pool_low_gb": 5,
+}  # fmt: skip
 
 CONTRACT = [
     # Logging in
@@ -155,6 +160,10 @@ CONTRACT = [
     Row("get", "/api/tokens", SIGNED_IN, 200),  # their own
     Row("post", "/api/tokens", SIGNED_IN, 201, {"name": "weekly", "permissions": ["backup.view"]}),
     Row("delete", "/api/tokens/{token}", SIGNED_IN, 204),
+
+    # Settings
+    Row("get", "/api/settings", CONFIG, 200),
+    Row("put", "/api/settings", CONFIG, 200, SETTINGS),
 
     # What describes it all
     Row("get", "/api/schema", SIGNED_IN, 200),

@@ -8,6 +8,7 @@ from redis import RedisError
 
 from accounts import encryption
 from jobs import periodic, queue
+from jobs.config import config
 from jobs.models import Job
 
 
@@ -33,6 +34,7 @@ class Command(BaseCommand):
                 f"The database cannot be used ({error}). Does it run, is DATABASE_URL right, and was `migrate` run?"
             ) from error
         Job.objects.filter(pk=uuid4()).first()  # each job's process inherits what Django works out once
+        config.read()  # the same: what is known if the database is away, and what the log was told
         periodic.begin()
         connections.close_all()  # nothing open may be shared with the forked children
         try:
