@@ -18,7 +18,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import Error, close_old_connections, transaction
+from django.db import Error, close_old_connections, connection, transaction
 from django.http import HttpRequest
 from rest_framework.request import Request
 
@@ -133,6 +133,8 @@ def _stored() -> dict[str, str | None]:
     try:
         found = dict(rows)
     except Error:
+        if connection.in_atomic_block:
+            raise  # whose transaction it is would lose it
         close_old_connections()  # a job of many hours may come back to a connection that the server has ended
         found = dict(rows.all())
     return {name.lower(): text for name, text in found.items()}
