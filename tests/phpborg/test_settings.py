@@ -240,6 +240,28 @@ def test_no_place_at_all_is_named_by_the_check(tmp_path: Path) -> None:
     assert "phpborg.E002" in ran.stderr
 
 
+# --- Live settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("JOB_KEEP_DAYS", "-1", "Ensure this value is greater than or equal to 0."),
+        ("POOL_LOW_PERCENT", "101", "Ensure this value is less than or equal to 100."),
+        ("JOB_RETRY_SECONDS", "60,-1", "Ensure this value is greater than or equal to 0."),
+        ("JOB_RETRY_SECONDS", "", "Enter at least one number."),
+    ],
+)
+def test_a_default_out_of_bounds_stops_every_process_at_its_start(
+    tmp_path: Path, variable: str, text: str, sentence: str
+) -> None:
+    """Also the web process, which runs no checks. Red without `refuse_defaults`."""
+    script = "import django; django.setup()"
+    ran = run(tmp_path, "-c", script, **NEEDED, DJANGO_SETTINGS_MODULE="phpborg.settings", **{variable: text})
+    assert ran.returncode == 1
+    assert f"ImproperlyConfigured: {variable}: {sentence}" in ran.stderr
+
+
 # --- What is safe by itself -----------------------------------------------------------------------
 
 
