@@ -83,6 +83,12 @@ def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic, "SECOND_LOOK_SECONDS", 0)
 
 
+def for_program(field: str, text: str) -> str | int:
+    """What somebody would type into a field, as a program sends it: a number is one."""
+    is_number = field in ("port", "server", "pool") and text.removeprefix("-").isdecimal()
+    return int(text) if is_number else text
+
+
 def make_user(name: str, role: str) -> User:
     # A transactional test before this one may have flushed what the migrations put there.
     if not Group.objects.filter(name=role, permissions__isnull=False).exists():

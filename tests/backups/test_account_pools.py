@@ -10,7 +10,7 @@ from accounts.models import AuditEntry
 from backups.models import Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
-from tests.conftest import HOST_KEY
+from tests.conftest import HOST_KEY, for_program
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +76,7 @@ def test_bad_input_is_refused_at_its_field(
     assert page.status_code == 400
     assert says(page.context["form"].errors[field], expected)
     if (field, value) != ("address", ""):  # to the API that is a folder on the worker's machine
-        api = api_admin.post("/api/storage-pools", SENT | {field: value})
+        api = api_admin.post("/api/storage-pools", SENT | {field: for_program(field, value)})
         assert api.status_code == 400
         assert says(api.json()["error"]["fields"][field], expected)
 

@@ -58,7 +58,7 @@ def test_every_setting_is_kept(api_admin: APIClient, sent: dict[str, Any]) -> No
     [
         ({"sources": []}, "sources", "This list may not be empty."),
         ({"sources": [999]}, "sources", "object does not exist"),
-        ({"sources": "home"}, "sources", "Expected a list"),
+        ({"sources": "home"}, "sources", "This must be a list."),
         ({"sources": None}, "sources", "null"),
         ({"name": ""}, "name", "blank"),
         ({"name": "a b"}, "name", "Use letters"),
@@ -66,12 +66,12 @@ def test_every_setting_is_kept(api_admin: APIClient, sent: dict[str, Any]) -> No
         ({"compression": "brotli"}, "compression", "Enter none, lz4, zstd, zlib or lzma"),
         ({"compression": "zstd,99"}, "compression", "Enter none, lz4, zstd, zlib or lzma"),
         ({"upload_kib_per_second": -1}, "upload_kib_per_second", "greater than or equal to 0."),
-        ({"upload_kib_per_second": "fast"}, "upload_kib_per_second", "A valid integer is required."),
+        ({"upload_kib_per_second": "fast"}, "upload_kib_per_second", "This must be a whole number."),
         ({"retention": 999}, "retention", "object does not exist"),
         ({"repository": 999}, "repository", "object does not exist"),
         ({"repository": None}, "repository", "null"),
         ({"server": 999}, "server", "object does not exist"),
-        ({"enabled": "perhaps"}, "enabled", "Must be a valid boolean."),
+        ({"enabled": "perhaps"}, "enabled", "This must be true or false."),
     ],
 )
 def test_bad_input_is_refused_in_words_at_the_field(

@@ -208,9 +208,10 @@ def test_an_empty_pool_is_deleted_and_audited(api_admin: APIClient, pool: Storag
 
 
 def test_what_a_look_found_cannot_be_sent(api_admin: APIClient) -> None:
-    api_admin.post("/api/storage-pools", sent(problem="none", free_bytes="7", checked_at="2026-01-01T00:00:00Z"))
-    pool = StoragePool.objects.get()
-    assert (pool.problem, pool.free_bytes, pool.checked_at) == ("", None, None)
+    found: dict[str, Any] = {"problem": "none", "free_bytes": 7, "checked_at": "2026-01-01T00:00:00Z"}
+    answer = api_admin.post("/api/storage-pools", sent(**found))
+    assert (answer.status_code, set(answer.json()["error"]["fields"])) == (400, set(found))
+    assert not StoragePool.objects.exists()
 
 
 def test_only_who_manages_backups_changes_pools(

@@ -11,7 +11,7 @@ from accounts.models import AuditEntry, User
 from backups.models import Archive, Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
-from tests.conftest import make_archive
+from tests.conftest import for_program, make_archive
 
 pytestmark = pytest.mark.django_db
 
@@ -29,9 +29,9 @@ BAD = [
     ("name", "x" * 61, "60 characters"),
     ("name", "x" * 10_000, "60 characters"),
     ("pool", "999", "not one of the available choices|object does not exist"),
-    ("pool", "", "required|null|blank"),
+    ("pool", "", "required|whole number"),
     ("server", "999", "not one of the available choices|object does not exist"),
-    ("server", "x", "not one of the available choices|Incorrect type"),
+    ("server", "x", "not one of the available choices|whole number"),
 ]
 
 
@@ -77,7 +77,7 @@ def test_the_page_refuses_it_in_words(
 def test_the_api_refuses_it_in_words(
     api_admin: APIClient, sent: dict[str, Any], field: str, value: str, sentence: str
 ) -> None:
-    answer = api_admin.post("/api/repositories", {**sent, field: value})
+    answer = api_admin.post("/api/repositories", {**sent, field: for_program(field, value)})
     assert answer.status_code == 400
     assert says(answer.json()["error"]["fields"][field], sentence)
     assert not (Repository.objects.exists() or Job.objects.exists())

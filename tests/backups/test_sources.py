@@ -98,7 +98,7 @@ def test_what_borg_takes_is_kept_as_it_stands(
         ({"kind": "tape"}, "kind", "There is no kind of source “tape”."),
         ({"kind": "<script>"}, "kind", "There is no kind of source “<script>”."),
         ({"kind": ""}, "kind", "blank"),
-        ({"parameters": "x"}, "parameters", "Expected a dictionary"),
+        ({"parameters": "x"}, "parameters", "This must be an object."),
         ({"parameters": None}, "parameters", "null"),
         ({"name": "a b"}, "name", "Use letters"),
         ({"name": ""}, "name", "blank"),

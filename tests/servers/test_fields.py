@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from accounts.models import AuditEntry
 from jobs.models import Job
 from servers.models import Server, Tag
+from tests.conftest import for_program
 from tests.servers.conftest import answers, body
 
 pytestmark = pytest.mark.django_db
@@ -103,11 +104,6 @@ def says(errors: Any, expected: str) -> bool:
     return any(part in str(errors) for part in expected.split("|"))
 
 
-def as_json(value: str) -> str | int:
-    """A number as a program sends it."""
-    return int(value) if value.lstrip("-").isdecimal() and value != "7" else value
-
-
 def nothing_was_made() -> bool:
     return not (
         Server.objects.exists()
@@ -128,7 +124,7 @@ def test_the_page_refuses_it_in_words_at_the_field(as_admin: Client, field: str,
 
 @pytest.mark.parametrize(("field", "value", "sentence"), BAD)
 def test_the_api_refuses_it_in_words_at_the_field(api_admin: APIClient, field: str, value: Any, sentence: str) -> None:
-    answer = api_admin.post("/api/servers", body(**{field: as_json(value)}))
+    answer = api_admin.post("/api/servers", body(**{field: for_program(field, value)}))
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["code"] == "invalid"
@@ -145,7 +141,7 @@ def test_the_page_takes_it_as_it_stands(as_admin: Client, field: str, value: str
 
 @pytest.mark.parametrize(("field", "value"), GOOD)
 def test_the_api_takes_it_as_it_stands(api_admin: APIClient, field: str, value: str) -> None:
-    assert api_admin.post("/api/servers", body(**{field: as_json(value)})).status_code == 201
+    assert api_admin.post("/api/servers", body(**{field: for_program(field, value)})).status_code == 201
     assert str(getattr(Server.objects.get(), field)) == value
 
 
