@@ -33,10 +33,18 @@ class Deep(Paginator[Any]):
         end = min(first + self.per_page, self.count)
         keys = rows.values_list("pk", flat=True)
         if first > self.count // 2:
-            shown = list(keys.reverse()[self.count - end : self.count - first])
+            shown = list(keys.reverse()[self.count - end : self.count - first])[::-1]
         else:
             shown = list(keys[first:end])
-        return Page(rows.filter(pk__in=shown), number, self)
+        return Page(by_key(rows, shown), number, self)
+
+
+def by_key(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
+    """Those rows, in this order. What chose them is not asked again: SQLite would take its index, and not the keys."""
+    chosen = rows.order_by()
+    chosen.query.clear_where()
+    found = {row.pk: row for row in chosen.filter(pk__in=keys)}
+    return [found[key] for key in keys if key in found]
 
 
 class Pages(PageNumberPagination):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,8 +16,7 @@ from backups.models import StoragePool
 from jobs.config import config
 from jobs.models import Job
 from phpborg.embedded import wait_until
-from tests.faults.conftest import PATIENCE_SECONDS, Start, let, wait_for
-from tests.faults.test_web import Web
+from tests.faults.conftest import PATIENCE_SECONDS, Serve, Start, Web, let, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("web")]
 
@@ -45,27 +43,19 @@ def test_a_job_that_runs_already_waits_for_its_next_attempt_as_is_said_now(start
     assert job.lines.filter(message__contains="follows in 3600 seconds").exists()
 
 
-def test_what_is_put_at_one_web_process_counts_in_the_other(
-    transactional_db: None, admin: User, pool: StoragePool, tmp_path: Path
-) -> None:
+def test_what_is_put_at_one_web_process_counts_in_the_other(serve: Serve, admin: User, pool: StoragePool) -> None:
     """Red when what was read is kept for ever, or only dropped where it is changed."""
     StoragePool.objects.update(free_bytes=15 * GB, total_bytes=100 * GB, checked_at=timezone.now())
     access = tokens.log_in(admin, RequestFactory().get("/")).access
-    one, other = (Web(tmp_path / name) for name in ("one.log", "other.log"))
-    try:
-        one.up()
-        other.up()
-        with httpx.Client(headers={"Authorization": f"Bearer {access}"}, timeout=PATIENCE_SECONDS) as client:
+    one, other = serve(), serve()
+    with httpx.Client(headers={"Authorization": f"Bearer {access}"}, timeout=PATIENCE_SECONDS) as client:
 
-            def state(web: Web) -> str:
-                return str(client.get(f"{web.url}/api/stats/dashboard").json()["pools"][0]["state"])
+        def state(web: Web) -> str:
+            return str(client.get(f"{web.url}/api/stats/dashboard").json()["pools"][0]["state"])
 
-            assert (state(one), state(other)) == ("protected", "protected")
-            values = client.get(f"{one.url}/api/settings").json()
-            answer = client.put(f"{one.url}/api/settings", json={**values, "pool_low_percent": 20})
-            assert (answer.status_code, answer.json()["pool_low_percent"]) == (200, 20)
-            assert state(one) == "attention"
-            wait_until(lambda: state(other) == "attention", seconds=PATIENCE_SECONDS, what="The other process")
-    finally:
-        one.kill()
-        other.kill()
+        assert (state(one), state(other)) == ("protected", "protected")
+        values = client.get(f"{one.url}/api/settings").json()
+        answer = client.put(f"{one.url}/api/settings", json={**values, "pool_low_percent": 20})
+        assert (answer.status_code, answer.json()["pool_low_percent"]) == (200, 20)
+        assert state(one) == "attention"
+        wait_until(lambda: state(other) == "attention", seconds=PATIENCE_SECONDS, what="The other process")
