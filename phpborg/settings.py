@@ -314,6 +314,7 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["phpborg.listing.StrictFilters", "phpborg.listing.Ordering"],
     "DEFAULT_PAGINATION_CLASS": "phpborg.listing.Pages",
     "DEFAULT_SCHEMA_CLASS": "phpborg.schema.Schema",
+    "DEFAULT_METADATA_CLASS": None,  # /api/schema describes the routes; OPTIONS is only CORS', and answered before
     "EXCEPTION_HANDLER": "phpborg.errors.answer_error",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
