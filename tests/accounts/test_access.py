@@ -181,8 +181,8 @@ def test_head_needs_what_get_needs(viewer: User) -> None:
     assert call(things, "HEAD", None) == 401
 
 
-def test_options_needs_to_be_signed_in(viewer: User) -> None:
-    assert call(things, "OPTIONS", viewer) == 200
+def test_options_is_405_for_whoever_is_signed_in(viewer: User) -> None:
+    assert call(things, "OPTIONS", viewer) == 405
     assert call(things, "OPTIONS", None) == 401
 
 
