@@ -8,6 +8,7 @@ The classes have no docstrings: the API's schema would show them as the descript
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import IntegrityError, models, transaction
@@ -17,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 M = TypeVar("M", bound=models.Model)
+MOST_TOLD = 20  # mistakes of one request: a body of megabytes must not be answered with more of them
 
 
 class JsonType(NamedTuple):
@@ -81,8 +83,10 @@ class StrictSerializer(serializers.Serializer[Any]):
             elif field.read_only:
                 if not is_put:
                     wrong[name] = [_("This is shown, and cannot be set.")]
-            elif sentences := list(misfits(field, value)):
+            elif sentences := list(islice(misfits(field, value), MOST_TOLD)):
                 wrong[name] = sentences
+            if len(wrong) == MOST_TOLD:
+                break
         return wrong
 
 

@@ -1,7 +1,8 @@
 """The API's schema against a web process: schemathesis sends what it allows and what it does not, and checks answers.
 
 No worker is there, so that nothing happens to what was sent. What an id is of decides more than the schema can say,
-so that a request may fit it and still be refused; all other checks are on.
+so that a request may fit it and still be refused; and what a DELETE cancels or switches off is still there. All other
+checks are on.
 """
 
 from __future__ import annotations

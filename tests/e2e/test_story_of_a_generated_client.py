@@ -97,9 +97,22 @@ def test_from_the_login_to_a_restored_file(
 
 
 def the_story(program: Program, sshd: Sshd, folder: Path, tmp_path: Path) -> None:
-    models, call = program.models, program.call
-    assert call("auth.me_retrieve").username == "admin"
+    source = tmp_path / "source"
+    folder.mkdir()
+    source.mkdir()
+    (source / "letter.txt").write_text("Dear reader\n")
+    assert program.call("auth.me_retrieve").username == "admin"
+    server = registered(program, sshd)
+    archive = backed_up(program, planned(program, server, folder, source))
+    restored_from(program, archive, source / "letter.txt", tmp_path / "back")
+    shown = program.call("stats.server_retrieve", server.id)
+    assert (shown.archives, shown.state) == (1, "protected")
+    assert program.call("stats.dashboard_retrieve").archives >= 1
 
+
+def registered(program: Program, sshd: Sshd) -> Any:
+    """A server: added, seen, confirmed, tested."""
+    models, call = program.models, program.call
     asked = models.ServerRequest(
         name="made-1", address="127.0.0.1", port=sshd.port, username=getpass.getuser(), use_sudo=False, tags=["e2e"]
     )
@@ -113,11 +126,12 @@ def the_story(program: Program, sshd: Sshd, folder: Path, tmp_path: Path) -> Non
     call("servers.host_key_create", server.id, body=models.HostKeyRequest(fingerprint=own))
     tested = program.done(call("servers.test_create", server.id))
     assert tested.result["ok"] is True
+    return server
 
-    source = tmp_path / "source"
-    folder.mkdir()
-    source.mkdir()
-    (source / "letter.txt").write_text("Dear reader\n")
+
+def planned(program: Program, server: Any, folder: Path, source: Path) -> Any:
+    """A plan, with all that it needs."""
+    models, call = program.models, program.call
     pool = call("storage_pools.create", body=models.StoragePoolRequest(name="made", path=str(folder)))
     repository = call(
         "repositories.create", body=models.RepositoryRequest(name="made-1", pool=pool.id, server=server.id)
@@ -127,34 +141,34 @@ def the_story(program: Program, sshd: Sshd, folder: Path, tmp_path: Path) -> Non
     saved = call(
         "sources.create", body=models.SourceRequest(name="s", server=server.id, kind="files", parameters=parameters)
     )
-    plan = call(
-        "plans.create",
-        body=models.PlanRequest(
-            name="nightly", server=server.id, repository=repository.id, sources=[saved.id], schedule="0 2 * * *"
-        ),
+    asked = models.PlanRequest(
+        name="nightly", server=server.id, repository=repository.id, sources=[saved.id], schedule="0 2 * * *"
     )
+    plan = call("plans.create", body=asked)
     assert len(plan.next_runs) == 5
+    return plan
 
-    (job,) = call("backups.create", body=models.RunBackupRequest(server_id=server.id, plan_id=plan.id))
+
+def backed_up(program: Program, plan: Any) -> Any:
+    """The archive of one run, once it can be browsed."""
+    models, call = program.models, program.call
+    (job,) = call("backups.create", body=models.RunBackupRequest(server_id=plan.server, plan_id=plan.id))
     assert program.follow(job)[0] in ("pending", "running")
     backup = until(lambda: ended(call("backups.retrieve", job.id)), seconds=60)
     assert backup.status == "completed", backup.error
     assert len(call("jobs.log_list", job.id)) >= 3
-
     archive = call("archives.retrieve", backup.archive)
     assert (archive.files, archive.plan) == (1, plan.id)
     until(lambda: call("archives.retrieve", archive.id).indexed_at, seconds=60)
-    listed = call("archives.files_retrieve", archive.id, path=str(source))
-    assert [(item.name, item.size) for item in listed.results] == [("letter.txt", 12)]
+    return archive
 
-    target = tmp_path / "back"
-    body = models.RestoreRequest(directory=str(target), paths=[str(source / "letter.txt")])
-    program.done(call("archives.restore_create", archive.id, body=body))
-    assert (target / (source / "letter.txt").relative_to("/")).read_text() == "Dear reader\n"
 
-    shown = call("stats.server_retrieve", server.id)
-    assert (shown.archives, shown.state) == (1, "protected")
-    assert call("stats.dashboard_retrieve").archives >= 1
+def restored_from(program: Program, archive: Any, file: Path, target: Path) -> None:
+    listed = program.call("archives.files_retrieve", archive.id, path=str(file.parent))
+    assert [(item.name, item.size) for item in listed.results] == [(file.name, file.stat().st_size)]
+    body = program.models.RestoreRequest(directory=str(target), paths=[str(file)])
+    program.done(program.call("archives.restore_create", archive.id, body=body))
+    assert (target / file.relative_to("/")).read_bytes() == file.read_bytes()
 
 
 def ended(backup: Any) -> Any:

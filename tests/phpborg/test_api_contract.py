@@ -285,6 +285,15 @@ def test_options_is_no_mistake_of_ours(things: dict[str, Any], api_admin: APICli
     assert {path: status for path, status in found.items() if status != 405} == {}
 
 
+def test_a_browser_of_an_allowed_origin_is_told_so_before_it_asks(things: dict[str, Any], settings: Any) -> None:
+    """Red when OPTIONS never gets past us: no page of another origin could call the API."""
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    for origin, told in (("https://app.example", "https://app.example"), ("https://evil.example", None)):
+        headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+        answer = APIClient().options("/api/servers", headers=headers)
+        assert (answer.status_code, answer.get("Access-Control-Allow-Origin")) == (200, told)
+
+
 def test_every_error_has_the_one_shape(things: dict[str, Any], api_admin: APIClient) -> None:
     for client in (api_admin, APIClient()):
         for row in CONTRACT:

@@ -98,3 +98,27 @@ def test_what_has_no_pages_takes_a_few_queries(api_admin: APIClient, names: dict
 def test_filters_together_take_no_more_than_there_may_be(api_admin: APIClient, names: dict[str, Any]) -> None:
     for path in FILTERS:
         assert queries(api_admin, path.format(**names)) <= MOST, path
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("query", "indexes"),
+    [
+        ("pinned=false", ("archive_newest_by_pinned", "archive_newest_by_pinned", "INTEGER PRIMARY KEY")),
+        ("server=1&suspicious=false", ("server_id", "server", "INTEGER PRIMARY KEY")),
+    ],
+)
+def test_sqlite_takes_the_index_that_leaves_few(api_admin: APIClient, query: str, indexes: tuple[str, ...]) -> None:
+    """Count, keys, rows. Red when the rows are asked for with all that chose them, or a server's by what most are."""
+    if connection.vendor != "sqlite":
+        return  # MariaDB knows how many there are of what
+    server = Server.objects.earliest("pk").pk
+    with CaptureQueriesContext(connection) as captured:
+        assert api_admin.get(f"/api/archives?{query.replace('server=1', f'server={server}')}").status_code == 200
+    asked = [sql["sql"] for sql in captured if 'FROM "backups_archive"' in sql["sql"]]
+    assert len(asked) == len(indexes)
+    for sql, index in zip(asked, indexes, strict=True):
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = cursor.fetchall()[0][-1]
+        assert index in plan, (sql, plan)
