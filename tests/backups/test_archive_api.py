@@ -3,6 +3,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -166,6 +168,50 @@ def test_archives_are_listed_newest_first_and_filtered(api_viewer: APIClient, pl
     assert listed(api_viewer, f"?until={day}") == ["a2", "a3"]
     assert listed(api_viewer, "?search=A3") == ["a3"]
     assert listed(api_viewer, "?page_size=1&page=2") == ["a1"]
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("", 4), ("suspicious=true", 1), ("suspicious=false", 3), ("pinned=true", 1), ("pinned=false", 3),
+     ("suspicious=false&pinned=false", 2), ("search=a", 4), ("search=a&pinned=false", 3),
+     ("ordering=start&pinned=false", 3), ("since={9}", 4), ("since={2}", 3), ("since={0}", 1), ("since={tomorrow}", 0),
+     ("until={9}", 0), ("until={2}", 1), ("until={0}", 3), ("until={tomorrow}", 4)],
+)  # fmt: skip
+def test_the_count_is_right_however_it_is_counted(api_viewer: APIClient, query: str, count: int) -> None:
+    noon = timezone.now() - timedelta(hours=12)
+    days = [quote((noon - timedelta(days=ago)).isoformat()) for ago in range(10)]
+    query = query.format(*days, tomorrow=quote((noon + timedelta(days=1)).isoformat()))
+    assert api_viewer.get(f"/api/archives?page_size=1&{query}").json()["count"] == count
+
+
+@pytest.mark.usefixtures("four")
+def test_most_are_counted_by_the_few_that_are_left_out(api_viewer: APIClient) -> None:
+    early = quote((timezone.now() - timedelta(days=2, hours=12)).isoformat())
+    for query, left_out in {
+        "suspicious=false": "IN (1)",
+        "pinned=false": "IN (1)",
+        f"since={early}": '"start" <',
+    }.items():
+        with CaptureQueriesContext(connection) as asked:
+            assert api_viewer.get(f"/api/archives?{query}").json()["count"] == 3
+        (count,) = [
+            one["sql"] for one in asked.captured_queries if "COUNT(*)" in one["sql"] and "archive" in one["sql"]
+        ]
+        assert left_out in count.replace("`", '"')
+
+
+@pytest.mark.usefixtures("four")
+def test_a_search_is_by_name_the_newest_of_each_first(api_viewer: APIClient, plan: Plan) -> None:
+    now = timezone.now()
+    for name in ("web-2", "web-1"):
+        for days in (2, 1):
+            make_archive(plan, name=name, start=now - timedelta(days=days))
+    rows = api_viewer.get("/api/archives?search=web").json()["results"]
+    told = [(row["name"], row["start"]) for row in rows]
+    assert len(told) == 4
+    assert told == sorted(told, reverse=True)
+    assert listed(api_viewer, "?search=web&ordering=start")[::2] == ["web-2", "web-2"]
 
 
 @pytest.mark.parametrize(
