@@ -123,8 +123,8 @@ def _announced(repository: Repository) -> dict[str, Job]:
 
 def _strike_off(repository: Repository, archives: list[Archive]) -> None:
     """What a job of ours deleted, and did not live to strike off our record."""
+    catalog.drop(*archives)
     for archive in archives:
-        catalog.drop(archive)
         archive.delete()
     if archives:
         Repository.objects.filter(pk=repository.pk).update(deleted_at=timezone.now())

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, importing, plans, pools, repositories, retention, servers
+from backups.views import archives, find, importing, plans, pools, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -29,6 +29,7 @@ urlpatterns = [
     path("pools/<int:pk>", pools.detail, name="pool"),
     path("pools/<int:pk>/edit", pools.edit, name="pool_edit"),
     path("archives", archives.index, name="archives"),
+    path("files", find.index, name="find"),
     path("archives/<int:pk>", archives.detail, name="archive"),
     path("archives/<int:pk>/browse", archives.browse, name="archive_browse"),
     path("archives/<int:pk>/browse/<int:folder>", archives.browse, name="archive_folder"),

@@ -23,7 +23,7 @@ from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from accounts.query import whole
 
-MOST_READ, MOST_LANES = 5_000, 4
+MOST_READ, MOST_LANES = 2_000, 4
 Lane = list[Q]  # one of these: each has an index that ends with the list's own order
 Position = tuple[Any, ...]  # of a row: the values of the columns that the list is ordered by
 

@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from accounts import viewsets as accounts
 from backups import viewsets as backups
+from backups.find_viewsets import FileViewSet
 from backups.stats_viewsets import StatsViewSet
 from jobs import streamviews as streams
 from jobs import viewsets as jobs
@@ -19,6 +20,7 @@ router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("servers", servers.ServerViewSet, basename="server")
 router.register("servers/<int:server_pk>/backups", backups.ServerBackupsView, basename="server-backup")
 router.register("backups", backups.BackupViewSet, basename="backup")
+router.register("files", FileViewSet, basename="file")
 router.register("archives", backups.ArchiveViewSet, basename="archive")
 router.register("repositories", backups.RepositoryViewSet, basename="repository")
 router.register("storage-pools", backups.StoragePoolViewSet, basename="storage-pool")

@@ -14,6 +14,7 @@ NAVIGATION = [
     ("servers", _("Servers"), "server-2", Permission.SERVER_VIEW),
     ("plans", _("Plans"), "calendar-repeat", Permission.BACKUP_VIEW),
     ("archives", _("Archives"), "archive", Permission.BACKUP_VIEW),
+    ("find", _("Find a file"), "search", Permission.BACKUP_VIEW),
     ("jobs", _("Jobs"), "activity", Permission.BACKUP_VIEW),
     ("repositories", _("Repositories"), "database", Permission.BACKUP_VIEW),
 ]

@@ -83,8 +83,7 @@ class Deletion:
         after = self._listed()
         deleted = [archive for borg_id, archive in self._asked.items() if borg_id not in after]
         insist(lambda: self._forget(deleted))
-        for archive in deleted:
-            catalog.drop(archive)
+        catalog.drop(*deleted)
         complaints = [
             (sorted(name for borg_id, name in before.items() if borg_id not in self._asked and borg_id not in after),
              "Gone from the repository although nobody asked for it"),

@@ -14,6 +14,7 @@ from backups.runners.base import ArchiveRunner, Follower
 from jobs.errors import Failure
 from jobs.models import Job
 from servers.ssh.local import Local
+from servers.ssh.transport import Process
 
 
 class IndexArchive(ArchiveRunner):
@@ -30,20 +31,20 @@ class IndexArchive(ArchiveRunner):
         archive = self.subject
         command = commands.list_files(self.here(archive.repository), archive.name)
         self.log.info(f"$ {command}")
-        follower = Follower(self.log)
         with Local().start(command, self.log.checkpoint) as process:
             try:
-                count = catalog.build(archive, self._counted(parse_files(follower.stdout_of(process))))
+                count = catalog.build(archive, self._entries(process), self.log.checkpoint)
             except Unreadable as error:
                 raise Failure(f"The listing of {archive.name} cannot be read: {error}.") from error
-        if not follower.ran.is_ok:
-            catalog.drop(archive)
-            raise failure_of("list", follower.ran.code, follower.ran.messages)
         Archive.objects.filter(pk=archive.pk).update(indexed_at=timezone.now())
         return {"entries": count}
 
-    def _counted(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        for number, entry in enumerate(entries, 1):
+    def _entries(self, process: Process) -> Iterator[Entry]:
+        """All that borg lists, if it then ends well."""
+        follower = Follower(self.log)
+        for number, entry in enumerate(parse_files(follower.stdout_of(process)), 1):
             if number % 1000 == 0:
                 self.log.progress(entries=number)
             yield entry
+        if not follower.ran.is_ok:
+            raise failure_of("list", follower.ran.code, follower.ran.messages)

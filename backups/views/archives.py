@@ -90,7 +90,7 @@ def download(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
 def restore(request: HttpRequest, pk: int) -> HttpResponse:
     """What, where to, and then the job's page. The folder's page posts here with the chosen entries."""
     archive = visible(request, pk)
-    numbers = request.POST.getlist("entry")
+    numbers = (request.POST if request.method == "POST" else request.GET).getlist("entry")
     chosen = [int(number) for number in numbers if number.isdecimal() and len(number) < 16]
     if len(chosen) < len(numbers):  # left with none of them, we would restore everything
         raise SuspiciousOperation("An entry is no number.")
@@ -134,7 +134,7 @@ def visible(request: HttpRequest, pk: int) -> Archive:
 def listing_context(archive: Archive) -> dict[str, Any]:
     """The job that reads the listing, if the catalog does not have it yet."""
     jobs = Job.objects.filter(type=IndexArchive.type, subject=f"archive:{archive.pk}")
-    return {"has_listing": catalog.file_of(archive).exists(), "listing_job": jobs.order_by("-created_at").first()}
+    return {"has_listing": catalog.has(archive), "listing_job": jobs.order_by("-created_at").first()}
 
 
 def chosen_items(archive: Archive, chosen: list[int]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The listing of an archive as a small database: written once, read many times."""
 
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from backups import catalog
 from backups.borg.results import Entry, Unreadable
 from backups.catalog import ROOT, Catalog, Item, NotIndexed, as_argument, readable
+from backups.catalog.store import file_of, writing
 from backups.models import Archive
 from tests.backups.replay import entry
 
@@ -19,12 +22,34 @@ HOSTILE = [
     "snow-☃-😀".encode(), b"back\\slash \\n \\x41", b"-rf", b"--option", b"%00%0a", b"a" * 255, b"..", b"...", b"*?[a]",
     b"\x1b[31mred", "right\u202eleft".encode(), b"\xed\xa0\x80",
 ]  # fmt: skip
+DIES = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE path SET name = 'half'")
+connection.executemany("INSERT INTO line (of) VALUES (?)", ((f"line {n}",) for n in range(10_000)))
+print("written", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
 def archive() -> Archive:
     """One that no database knows: a catalog asks for its numbers only."""
-    return Archive(repository_id=7, borg_id="ab" * 32)
+    return made(1)
+
+
+def made(number: int, *, plan: int | None = 1, day: int | None = None) -> Archive:
+    """The archive that was taken on that day of the year, by default on that of its number."""
+    taken_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number if day is None else day)
+    return Archive(
+        repository_id=7,
+        plan_id=plan,
+        borg_id=f"{number:064x}",
+        name=f"web-files-{taken_at:%Y-%m-%d}",
+        taken_at=taken_at,
+    )
 
 
 def names(items: Iterable[Item]) -> list[bytes]:
@@ -161,7 +186,7 @@ def test_two_hundred_thousand_entries_take_little_memory(archive: Archive) -> No
 
 
 def test_folders_that_were_forgotten_are_found_again(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "FOLDERS_REMEMBERED", 3)
+    monkeypatch.setattr("backups.catalog.writing.FOLDERS_REMEMBERED", 3)
     paths = [b"a%d/b/c%d" % (number % 7, number) for number in range(50)]
     with built(archive, *(entry(path) for path in paths)) as listing:
         assert listing.count(ROOT) == 7
@@ -186,23 +211,57 @@ def test_a_listing_that_breaks_off_leaves_the_old_one(archive: Archive) -> None:
         catalog.build(archive, broken())
     with Catalog(archive) as listing:
         assert names(listing.folder(ROOT)) == [b"old"]
-    assert len(list(catalog.file_of(archive).parent.iterdir())) == 1
+    assert [path.name for path in file_of(7).parent.iterdir()] == ["7.sqlite3"]
 
 
-def test_who_reads_the_old_one_reads_it_to_the_end(archive: Archive) -> None:
+def test_who_reads_is_not_kept_from_it_by_who_writes(archive: Archive) -> None:
     with built(archive, entry(b"old")) as listing:
-        catalog.build(archive, [entry(b"new")])
+
+        def read_meanwhile() -> Iterator[Entry]:
+            yield entry(b"new")
+            assert names(listing.folder(ROOT)) == [b"old"]
+
+        catalog.build(made(2), read_meanwhile())
         assert names(listing.folder(ROOT)) == [b"old"]
-    with Catalog(archive) as listing:
-        assert names(listing.folder(ROOT)) == [b"new"]
+
+
+def test_one_worker_writes_after_the_other(archive: Archive) -> None:
+    waited: list[int] = []
+    with writing(7) as first:
+
+        def stop_waiting() -> None:
+            waited.append(1)
+            first.execute("COMMIT")
+            first.execute("BEGIN")
+
+        assert catalog.build(archive, [entry(b"a")], stop_waiting) == 1
+    assert waited
+    assert catalog.has(archive)
 
 
 def test_what_a_worker_that_died_left_behind_is_in_nobodys_way(archive: Archive) -> None:
-    target = catalog.file_of(archive)
-    target.parent.mkdir(parents=True)
-    target.with_suffix(f".{os.getpid()}.new").write_bytes(b"half a file")
-    with built(archive, entry(b"new")) as listing:
+    """Killed with a journal on the disk: the next who writes makes it as it was."""
+    built(archive, entry(b"old")).__exit__()
+    with subprocess.Popen([sys.executable, "-c", DIES, str(file_of(7))], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == b"written\n"
+        worker.kill()
+    assert file_of(7).with_name("7.sqlite3-journal").exists()
+    with built(made(2), entry(b"new")) as listing:
         assert names(listing.folder(ROOT)) == [b"new"]
+    with Catalog(archive) as listing:
+        assert names(listing.folder(ROOT)) == [b"old"]
+
+
+def test_a_damaged_file_is_no_listing(archive: Archive) -> None:
+    built(archive, *(entry(b"d/%05d" % number) for number in range(5_000))).__exit__()
+    with file_of(7).open("r+b") as file:
+        for place in range(4096, file_of(7).stat().st_size, 4096):
+            file.seek(place)
+            file.write(b"\xff" * 100)
+    with pytest.raises(NotIndexed), Catalog(archive) as listing:
+        listing.folder(ROOT)
+    assert catalog.has(archive) in {True, False}  # and raises nothing
 
 
 def test_dropping_it_drops_it_once(archive: Archive) -> None:
@@ -215,7 +274,7 @@ def test_dropping_it_drops_it_once(archive: Archive) -> None:
 
 def test_others_on_the_machine_cannot_read_it(archive: Archive) -> None:
     built(archive, entry(b"a")).__exit__()
-    assert catalog.file_of(archive).parent.stat().st_mode & 0o077 == 0
+    assert file_of(7).parent.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("folder", ["a b", "50% #1?", "ü"])
@@ -247,7 +306,7 @@ def listing(archive: Archive) -> Iterator[Catalog]:
     ("order", "expected"),
     [
         ("name", [b"y", b"z", b"a", b"b", b"c"]), ("-name", [b"z", b"y", b"c", b"b", b"a"]),
-        ("size", [b"y", b"z", b"b", b"c", b"a"]), ("-size", [b"y", b"z", b"a", b"c", b"b"]),
+        ("size", [b"z", b"y", b"b", b"c", b"a"]), ("-size", [b"y", b"z", b"a", b"c", b"b"]),
         ("modified_at", [b"y", b"z", b"a", b"c", b"b"]), ("-modified_at", [b"z", b"y", b"b", b"c", b"a"]),
     ],
 )  # fmt: skip

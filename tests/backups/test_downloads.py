@@ -285,23 +285,24 @@ def test_with_no_worker_there_a_program_is_told_when_to_come_back(
     alive: Callable[[], list[str]],
 ) -> None:
     monkeypatch.setattr("jobs.queue.live_workers", alive)
-    answer = api_admin.get(f"/api/archives/{small.pk}/download?entry=2")
+    number = number_of(small, b"d/file")
+    answer = api_admin.get(f"/api/archives/{small.pk}/download?entry={number}")
     assert (answer.status_code, answer["Retry-After"]) == (503, "30")
     assert answer.json()["error"]["code"] == "unavailable"
-    assert as_admin.get(f"/archives/{small.pk}/download/2")["Location"] == f"/archives/{small.pk}/browse"
+    assert as_admin.get(f"/archives/{small.pk}/download/{number}")["Location"] == f"/archives/{small.pk}/browse"
     assert not Job.objects.exists()
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("one_thread")
 def test_a_job_whose_listing_went_away_says_so(small: Archive) -> None:
-    job = DownloadFile.enqueue(small, entry=2)
+    job = DownloadFile.enqueue(small, entry=number_of(small, b"d/file"))
     catalog.drop(small)
     assert run_now(job).error == "The listing of this archive is gone; read it anew, then try again."
 
 
 def item(name: bytes, kind: str = "-") -> Item:
-    return Item(1, 0, name, kind, kind + "rw-r--r--", "root", "root", 3, None, b"", True)
+    return Item(1, 0, name, kind, kind + "rw-r--r--", "root", "root", 3, 1, None, b"", True)
 
 
 @pytest.mark.parametrize(

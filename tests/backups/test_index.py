@@ -126,7 +126,7 @@ def test_an_archive_that_somebody_deleted_has_no_listing(real_archive: Archive) 
     job = index(real_archive)
     assert (job.status, job.error) == ("failed", "The archive is not in the repository.")
     assert real_archive.indexed_at is None
-    assert not catalog.file_of(real_archive).exists()
+    assert not catalog.has(real_archive)
 
 
 @pytest.mark.e2e
@@ -169,7 +169,7 @@ def test_a_listing_that_is_nonsense_is_refused(
     job = index(archive)
     assert job.status == "failed"
     assert sentence in job.error
-    assert not catalog.file_of(archive).exists()
+    assert not catalog.has(archive)
 
 
 def test_a_borg_that_fails_after_a_whole_listing_is_not_believed(
@@ -177,7 +177,7 @@ def test_a_borg_that_fails_after_a_whole_listing_is_not_believed(
 ) -> None:
     borg_prints(settings, tmp_path, r"printf 'drwxr-xr-x\0root\0root\0000\0\0\0healthy\0etc\0'; exit 2")
     assert index(archive).status == "failed"
-    assert not catalog.file_of(archive).exists()
+    assert not catalog.has(archive)
 
 
 def test_a_second_reading_is_refused_while_one_waits(archive: Archive) -> None:

@@ -107,7 +107,7 @@ def test_what_the_rules_do_not_keep_is_deleted_and_struck_off(
     job = pruned(plan, user=admin)
     assert (job.status, job.result) == ("completed", {"deleted": ["two", "one"], "kept": 1}), job.error
     assert set(kept.archives()) == recorded() == {"three"}
-    assert not catalog.file_of(one).exists()
+    assert not catalog.has(one)
     assert Repository.objects.get().deleted_at is not None
     trail = AuditEntry.objects.get(action="archives.deleted")
     assert (trail.user, trail.target, trail.detail["archives"]) == (admin, "web-1", ["two", "one"])

@@ -75,7 +75,9 @@ def test_the_root_is_everything(archive: Archive, machine: FakeMachine, path: st
 def test_numbers_stand_for_entries_whatever_their_names(archive: Archive, machine: FakeMachine) -> None:
     names = [b"--option", b"latin-\xe9", b"line\nbreak"]
     catalog.build(archive, [entry(b"d/"), *(entry(b"d/" + name) for name in names)])
-    restore(archive, entries=[2, 3, 4], paths=["/etc"])
+    with Catalog(archive) as listing:
+        numbers = [item.id for name in names if (item := listing.find(b"d/" + name))]
+    restore(archive, entries=numbers, paths=["/etc"])
     assert [os.fsencode(word) for word in patterns(machine)] == [b"pp:etc", *(b"pp:d/" + name for name in names)]
 
 

@@ -91,6 +91,9 @@ CONTRACT = [
     Row("post", "/api/archives/{archive}/index", VIEW, 202, {}),
     Row("delete", "/api/archives/{archive}/prune", DELETE, 202),
 
+    # Files, in all archives
+    Row("get", "/api/files?search=hosts", VIEW, 200),
+
     # Jobs
     Row("get", "/api/jobs", VIEW, 200),
     Row("get", "/api/jobs/running", VIEW, 200),

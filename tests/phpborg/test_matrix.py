@@ -50,6 +50,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "pool": (VIEW, LOOK), "pool_add": (MANAGE, FILL_IN), "account_add": (MANAGE, FILL_IN),
     "pool_edit": (MANAGE, FILL_IN), "pool_host_key": (MANAGE, ACT),
 
+    "find": (VIEW, LOOK),
     "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
     "archive_download": (RESTORE, LOOK), "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
     "archive_pin": (MANAGE, ACT), "archive_comment": (MANAGE, ACT), "archive_trust": (MANAGE, ACT),
