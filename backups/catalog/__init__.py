@@ -6,10 +6,10 @@ finding.py). It can always be read anew from the repository. Paths are bytes, as
 """
 
 from backups.catalog.reading import ORDERS, Catalog, Item, as_argument, readable
-from backups.catalog.store import ROOT, NotIndexed, drop, drop_all, has, renamed
+from backups.catalog.store import ROOT, Damaged, NotIndexed, drop, drop_all, has, renamed
 from backups.catalog.writing import build
 
 __all__ = [
-    "ORDERS", "ROOT", "Catalog", "Item", "NotIndexed", "as_argument", "build", "drop", "drop_all", "has", "readable",
+    "ORDERS", "ROOT", "Catalog", "Damaged", "Item", "NotIndexed", "as_argument", "build", "drop", "drop_all", "has", "readable",
     "renamed",
 ]  # fmt: skip

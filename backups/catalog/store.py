@@ -60,6 +60,14 @@ DRAW_IN = """
 """
 
 
+class Damaged(Exception):
+    """The file of a repository is no catalog, or not any more: it can only be thrown away and read anew."""
+
+
+class Busy(Exception):
+    """Another worker writes."""
+
+
 class NotIndexed(Exception):
     """The listing of this archive has not been read yet, or was dropped, or cannot be read just now."""
 
@@ -94,13 +102,13 @@ def open_to_read(repository: int) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def writing(repository: int, waits: Callable[[], object] = lambda: None) -> Iterator[sqlite3.Connection]:
-    """The same, to change it: all of it or nothing. Calls `waits` each second while another worker writes."""
-    path = file_of(repository)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
+    """The same, to change it: all of it or nothing. Calls `waits` each second while another worker writes.
+
+    Raises Damaged.
+    """
+    connection = _locked(file_of(repository), waits)
     try:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        _begin(connection, waits)
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in filter(str.strip, SCHEMA.split(";")):
                 connection.execute(statement)
@@ -109,12 +117,35 @@ def writing(repository: int, waits: Callable[[], object] = lambda: None) -> Iter
             connection.execute("INSERT INTO next VALUES (?)", (first,))
         yield connection
         _until_free(lambda: connection.execute("COMMIT"), waits)
+    except sqlite3.DatabaseError as error:
+        raise _as_damage(error) from error
     finally:
         connection.close()  # without a COMMIT nothing has happened
 
 
-def _begin(connection: sqlite3.Connection, waits: Callable[[], object]) -> None:
-    _until_free(lambda: connection.execute("BEGIN IMMEDIATE"), waits)
+def _locked(path: Path, waits: Callable[[], object]) -> sqlite3.Connection:
+    """The file that is there now, in a transaction of ours: not one that was thrown away while we waited."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        path.touch(mode=0o600)
+        inode = path.stat().st_ino
+        connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
+        try:
+            _until_free(lambda: connection.execute("BEGIN IMMEDIATE"), waits)  # noqa: B023  # called at once
+            if path.exists() and path.stat().st_ino == inode:
+                return connection
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _as_damage(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+
+
+def _as_damage(error: sqlite3.DatabaseError) -> Exception:
+    damage = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
+    return Damaged(str(error)) if getattr(error, "sqlite_errorcode", 0) & 0xFF in damage else error
 
 
 def _until_free(do: Callable[[], object], waits: Callable[[], object]) -> None:
@@ -142,13 +173,17 @@ def has(archive: Archive) -> bool:
     return found is not None
 
 
-def drop(*archives: Archive, waits: Callable[[], object] = lambda: None) -> None:
-    """Forget these archives, and what no other has."""
+def drop(*archives: Archive) -> None:
+    """Forget these archives, and what no other has; nobody waits for that: who writes next does it otherwise."""
     of_repository = sorted(archives, key=lambda archive: archive.repository_id)
     for repository, gone in groupby(of_repository, key=lambda archive: archive.repository_id):
         if file_of(repository).exists():
-            with writing(repository, waits) as connection:
+            with contextlib.suppress(Busy, Damaged), writing(repository, _give_up) as connection:
                 forget(connection, [archive.borg_id for archive in gone])
+
+
+def _give_up() -> None:
+    raise Busy
 
 
 def forget(connection: sqlite3.Connection, borg_ids: Sequence[str]) -> None:

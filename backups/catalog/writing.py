@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from backups.borg.results import Entry
@@ -35,12 +35,22 @@ class Version(NamedTuple):
     link: bytes | None
 
 
-def build(archive: Archive, entries: Iterable[Entry], waits: Callable[[], object] = lambda: None) -> int:
+def build(
+    archive: Archive,
+    entries: Iterable[Entry],
+    waits: Callable[[], object] = lambda: None,
+    *,
+    known: Collection[str] | None = None,
+) -> int:
     """Write the listing of `archive` into its repository's catalog; returns how many entries it has.
 
     Whatever `entries` raises, the catalog stays as it was. Calls `waits` each second while another worker writes.
+    Archives that are not among the `known` are forgotten. Raises Damaged.
     """
     with writing(archive.repository_id, waits) as connection:
+        if known is not None:
+            there = connection.execute("SELECT borg_id FROM archive")
+            forget(connection, [borg_id for (borg_id,) in there if borg_id not in known])
         return _Writer(connection, archive).write(entries)
 
 

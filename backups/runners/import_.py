@@ -21,7 +21,7 @@ from backups.borg.results import RepositoryInfo, Totals, Unreadable, parse_archi
 from backups.importing import Described, look_at, parse_descriptions
 from backups.models import Archive, Repository, StoragePool
 from backups.runners.base import RESULT_LIMIT, Follower, Ran, RepositoryRunner, refuse_without_borg
-from backups.runners.index import IndexArchive
+from backups.runners.index import IndexArchive, IndexRepository
 from backups.runners.keys import give_key
 from backups.runners.pool import CheckPool, PoolUnusable
 from jobs.errors import Cause, Failure, Superseded
@@ -246,6 +246,7 @@ class ImportRepository(RepositoryRunner):
         newest = Archive.objects.filter(repository=self.subject).order_by("-start", "-id")[:NEWEST_INDEXED]
         for archive in newest.select_related("plan", "server", "repository__pool"):
             IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)
+        IndexRepository.enqueue(self.subject, trigger=Job.Trigger.SYSTEM)  # and then the others
         audit.record(
             "repository.imported", user=self.job.user, target=self.subject.name,
             detail={"path": self.subject.path, "borg_id": listed.repository_id, "archives": len(archives),

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -9,8 +10,8 @@ from backups import catalog
 from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.borg.results import Entry, Unreadable, parse_files
-from backups.models import Archive
-from backups.runners.base import ArchiveRunner, Follower
+from backups.models import Archive, Repository
+from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_unready
 from jobs.errors import Failure
 from jobs.models import Job
 from servers.ssh.local import Local
@@ -28,23 +29,72 @@ class IndexArchive(ArchiveRunner):
     max_attempts = 3
 
     def run(self) -> dict[str, Any]:
-        archive = self.subject
-        command = commands.list_files(self.here(archive.repository), archive.name)
-        self.log.info(f"$ {command}")
-        with Local().start(command, self.log.checkpoint) as process:
-            try:
-                count = catalog.build(archive, self._entries(process), self.log.checkpoint)
-            except Unreadable as error:
-                raise Failure(f"The listing of {archive.name} cannot be read: {error}.") from error
-        Archive.objects.filter(pk=archive.pk).update(indexed_at=timezone.now())
-        return {"entries": count}
+        return {"entries": read_listing(self, self.subject)}
 
-    def _entries(self, process: Process) -> Iterator[Entry]:
-        """All that borg lists, if it then ends well."""
-        follower = Follower(self.log)
-        for number, entry in enumerate(parse_files(follower.stdout_of(process)), 1):
-            if number % 1000 == 0:
-                self.log.progress(entries=number)
-            yield entry
-        if not follower.ran.is_ok:
-            raise failure_of("list", follower.ran.code, follower.ran.messages)
+
+class IndexForm(forms.Form):
+    anew = forms.BooleanField(
+        label=_("Read all anew"), required=False,
+        help_text=_("Also those that have been read. Until that is done, fewer files are found."),
+    )  # fmt: skip
+
+
+class IndexRepository(BorgRunner[Repository]):
+    """Read the listings of all archives that have none: after an import, or when the catalog was lost."""
+
+    type = "listings"
+    label = _("All listings")
+    model = Repository
+    permission = Permission.BACKUP_MANAGE
+    form = IndexForm
+    icon = "list-search"
+    priority = Job.Priority.LOW
+
+    @classmethod
+    def scope(cls, subject: Repository) -> dict[str, Any]:
+        return {"server": subject.server, "repository": subject, "place": subject.pool.place}
+
+    @classmethod
+    def refuse(cls, subject: Repository) -> None:
+        refuse_unready(subject)
+
+    def run(self) -> dict[str, Any]:
+        if self.job.payload.get("anew"):
+            catalog.drop_all(self.subject.pk)
+        # Each is like the one before it, so that in this order the least is written.
+        archives = self.subject.archives.filter(vanished_at=None).select_related("repository__pool")
+        missing = [archive for archive in archives.order_by("taken_at", "pk") if not catalog.has(archive)]
+        for number, archive in enumerate(missing):
+            self.log.progress(percent=number * 100 // len(missing), exact=True, step=archive.name)
+            read_listing(self, archive)
+        return {"archives": len(missing)}
+
+
+def read_listing(runner: BorgRunner[Any], archive: Archive) -> int:
+    """Let borg list an archive, and write that into the catalog; returns how many entries it has."""
+    command = commands.list_files(runner.here(archive.repository), archive.name)
+    runner.log.info(f"$ {command}")
+    known = set(archive.repository.archives.values_list("borg_id", flat=True))
+    with Local().start(command, runner.log.checkpoint) as process:
+        try:
+            count = catalog.build(archive, _entries(runner, process), runner.log.checkpoint, known=known)
+        except Unreadable as error:
+            raise Failure(f"The listing of {archive.name} cannot be read: {error}.") from error
+        except catalog.Damaged as error:
+            catalog.drop_all(archive.repository_id)
+            IndexRepository.enqueue(archive.repository, trigger=Job.Trigger.SYSTEM)
+            name = archive.repository.name
+            raise Failure(f"The catalog of {name} was damaged ({error}). All its listings are read anew.") from error
+    Archive.objects.filter(pk=archive.pk).update(indexed_at=timezone.now())
+    return count
+
+
+def _entries(runner: BorgRunner[Any], process: Process) -> Iterator[Entry]:
+    """All that borg lists, if it then ends well."""
+    follower = Follower(runner.log)
+    for number, entry in enumerate(parse_files(follower.stdout_of(process)), 1):
+        if number % 1000 == 0:
+            runner.log.progress(entries=number)
+        yield entry
+    if not follower.ran.is_ok:
+        raise failure_of("list", follower.ran.code, follower.ran.messages)

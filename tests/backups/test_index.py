@@ -2,16 +2,19 @@
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts import encryption
 from backups import catalog
 from backups.catalog import ROOT, Catalog, Item
-from backups.models import Archive, Repository, StoragePool
-from backups.runners.index import IndexArchive
+from backups.catalog.store import file_of
+from backups.models import Archive, Plan, Repository, StoragePool
+from backups.runners.index import IndexArchive, IndexRepository
 from jobs.models import Job
 from jobs.runner import Refused
 from servers.models import Server
@@ -190,3 +193,40 @@ def test_another_archives_listing_is_not_in_its_way(archive: Archive) -> None:
     assert archive.plan
     IndexArchive.enqueue(archive)
     IndexArchive.enqueue(make_archive(archive.plan))
+
+
+# --- All of a repository ----------------------------------------------------------------------
+
+
+def of_all(archive: Archive, **parameters: Any) -> Job:
+    return run_now(IndexRepository.enqueue(archive.repository, **parameters))
+
+
+LISTS_A_FOLDER = r"printf 'drwxr-xr-x\0root\0root\0000\0\0\0healthy\0etc\0'"
+
+
+def test_all_that_are_missing_are_read_the_oldest_first(
+    archive: Archive, plan: Plan, tmp_path: Path, settings: Any
+) -> None:
+    older = make_archive(plan, taken_at=archive.taken_at - timedelta(days=1))
+    there, gone = make_archive(plan), make_archive(plan, vanished_at=timezone.now())
+    catalog.build(there, [])
+    borg_prints(settings, tmp_path, LISTS_A_FOLDER)
+    job = of_all(archive)
+    assert (job.status, job.result) == ("completed", {"archives": 2}), job.error
+    assert catalog.has(older)
+    assert catalog.has(archive)
+    assert not catalog.has(gone)
+    assert of_all(archive).result == {"archives": 0}
+    assert of_all(archive, anew=True).result == {"archives": 3}
+
+
+def test_a_damaged_catalog_is_thrown_away_and_read_anew(archive: Archive, tmp_path: Path, settings: Any) -> None:
+    borg_prints(settings, tmp_path, LISTS_A_FOLDER)
+    file_of(archive.repository_id).parent.mkdir(parents=True)
+    file_of(archive.repository_id).write_bytes(b"not a database" * 1000)
+    job = index(archive)
+    assert job.status == "failed"
+    assert "was damaged (file is not a database). All its listings are read anew." in job.error
+    assert run_now(Job.objects.get(type="listings")).result == {"archives": 1}
+    assert catalog.has(archive)
