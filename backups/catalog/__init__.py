@@ -10,6 +10,6 @@ from backups.catalog.store import ROOT, Damaged, NotIndexed, drop, drop_all, has
 from backups.catalog.writing import build
 
 __all__ = [
-    "ORDERS", "ROOT", "Catalog", "Damaged", "Item", "NotIndexed", "as_argument", "build", "drop", "drop_all", "has", "readable",
-    "renamed",
+    "ORDERS", "ROOT", "Catalog", "Damaged", "Item", "NotIndexed", "as_argument", "build", "drop", "drop_all", "has",
+    "readable", "renamed",
 ]  # fmt: skip

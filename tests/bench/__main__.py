@@ -1,6 +1,6 @@
 """`make bench`: speed and memory, measured side by side in one run. A table for people, a JSON line for machines.
 
-    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [api] [streams] [memory] [--rounds N]
+    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [api] [streams] [memory] [catalog] [--rounds N]
 
 - relay: a backup of 1 GB in 5,000 files, first and unchanged second, by a worker through the relay, beside
   plain `borg create` over OpenSSH to the same disk; alternating, each round with caches of its own; the
@@ -11,6 +11,8 @@
   holds with 8 workers: all end, no hold is held twice, and how much of the time the workers were busy with jobs.
 - tick: one round of the periodic work where 1,000 of 10,000 plans are due, then 1,000 rounds where none is; on SQLite
   and on MariaDB.
+- catalog: an archive of 1,000,000 files, read into the catalog beside `borg list --json-lines` alone; the next one with
+  1 % changed; opening folders; names over a hundred such archives.
 - memory: the peak of a worker's process while it backs up 200,000 small files.
 """
 
@@ -32,6 +34,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from phpborg.embedded import free_port
+from tests.bench.catalog import catalog
 
 SETTINGS = "tests.bench.settings"
 FILES, FILE_BYTES = 5_000, 200_000
@@ -551,7 +554,7 @@ def command_of(pid: int) -> bytes:
 
 MEASURES = {
     "relay": relay, "prune": prune, "latency": latency, "queue": queue, "tick": tick, "api": api, "streams": streams,
-    "memory": memory,
+    "memory": memory, "catalog": catalog,
 }  # fmt: skip
 Bound = tuple[str, tuple[str, ...], float, str]
 BOUNDS: list[Bound] = [
@@ -576,6 +579,11 @@ BOUNDS: list[Bound] = [
     ("events that one of them did not hear", ("streams", "lost"), 0, ""),
     ("memory of the web process for each", ("streams", "kb_each"), 60, "kB"),
     ("job's peak memory, 200,000 files", ("memory", "job_mb"), 150, "MB"),
+    ("catalog of 1,000,000 files", ("catalog", "ratio"), 1.3, "x borg list --json-lines"),
+    ("job's peak memory meanwhile", ("catalog", "job_mb"), 200, "MB"),
+    ("the next archive, 1 % changed, adds", ("catalog", "next_share"), 0.03, "of the first one's bytes"),
+    ("opening any folder, p95", ("catalog", "folder_p95_ms"), 200, "ms"),
+    ("a name over 100 such archives, median", ("catalog", "slowest_find_s"), 1, "s"),
     ("worker's own peak memory", ("memory", "worker_mb"), 150, "MB"),
 ]
 
