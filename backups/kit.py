@@ -28,7 +28,7 @@ from servers.ssh.openssh import known_hosts_line
 from servers.ssh.remote import HostKey
 
 SCRIPT = Path(__file__).with_name("restore.sh")
-NEWEST_NAMED = 5
+NEWEST_NAMED = 3
 CODE_LETTERS = 450  # in one QR code: at 4 cm its points are still half a millimetre wide
 
 

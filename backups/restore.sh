@@ -41,7 +41,7 @@ else
     if [ -n "$remote_borg" ]; then export BORG_REMOTE_PATH="$remote_borg"; fi
     if [ -s "$here/known_hosts" ]; then
         cp -- "$here/known_hosts" "$base/known_hosts"
-        BORG_RSH="ssh -o StrictHostKeyChecking=yes -o UserKnownHostsFile=$base/known_hosts"
+        BORG_RSH="ssh -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile=\"$base/known_hosts\"'"
     fi
 fi
 if [ -n "${SSH_KEY:-}" ]; then BORG_RSH="$BORG_RSH -o IdentitiesOnly=yes -i '$SSH_KEY'"; fi

@@ -68,6 +68,7 @@ def make_source(folder: Path) -> Path:
 def left(short: Path) -> Iterator[Left]:
     source = make_source(short / "data")
     account = Account(short / "account")
+    (short / "site").mkdir()
     home = short / "web"
     home.mkdir()
     with account.sshd:
@@ -258,11 +259,10 @@ def test_a_place_may_be_named_from_where_one_is(left: Left, machine: Machine, tm
 
 
 @pytest.mark.parametrize("damage", ["no key", "another key", "no config"])
-@pytest.mark.parametrize("which", ["local", "account"])
 def test_a_repository_that_has_lost_its_key_gets_it_back(
-    left: Left, machine: Machine, tmp_path: Path, which: str, damage: str
+    left: Left, machine: Machine, tmp_path: Path, damage: str
 ) -> None:
-    kit, moved = left.folders[which], elsewhere(left.repositories[which], tmp_path)
+    kit, moved = left.folders["local"], elsewhere(left.repositories["local"], tmp_path)
     destroy(moved / "config", damage)
     assert machine.run(kit, REPO=str(moved)).returncode != 0
     mended = machine.run(kit, "key", REPO=str(moved))
