@@ -2,21 +2,27 @@
 
 Fernet (AES-128-CBC with HMAC-SHA256) under the keys of `ENCRYPTION_KEYS`, which live outside the
 database. The newest key encrypts, every listed key decrypts; `rotate` moves a value to the newest.
-Who calls `decrypt`: workers, on the way to borg or SSH, and the page that reveals a passphrase to
-an administrator.
+Who calls `decrypt`: workers, on the way to borg or SSH, and the page with a repository's recovery kit.
 """
+
+import secrets
 
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives.padding import PKCS7
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from accounts.models import EncryptionCanary
 
 CANARY = "phpBorg can read its secrets"
+OPENSSL_ITERATIONS = 1_000_000
+OPENSSL_COMMAND = f"openssl enc -d -aes-256-cbc -pbkdf2 -md sha256 -iter {OPENSSL_ITERATIONS}"
 
 
 class WrongKey(Exception):
@@ -55,6 +61,19 @@ def rotate(token: str) -> str:
         return _cipher().rotate(token.encode()).decode()
     except InvalidToken as error:
         raise WrongKey from error
+
+
+def encrypt_for_openssl(data: bytes, passphrase: str) -> bytes:
+    """As `openssl enc` writes it, so that OPENSSL_COMMAND opens it on any machine.
+
+    It tells nobody that it was altered: who must know that compares its SHA-256.
+    """
+    salt = secrets.token_bytes(8)
+    derived = PBKDF2HMAC(SHA256(), 48, salt, OPENSSL_ITERATIONS).derive(passphrase.encode())
+    padder = PKCS7(128).padder()
+    encryptor = Cipher(algorithms.AES256(derived[:32]), modes.CBC(derived[32:])).encryptor()
+    padded = padder.update(data) + padder.finalize()
+    return b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize()
 
 
 class Sealer:

@@ -4,14 +4,12 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from accounts.access import PERMISSION_LABELS, can
 from accounts.models import ApiToken, User
-from accounts.throttle import seconds_to_wait
+from accounts.throttle import refuse_impatient
 
 
 class LoginForm(AuthenticationForm):
@@ -21,17 +19,7 @@ class LoginForm(AuthenticationForm):
     }
 
     def clean(self) -> dict[str, Any]:
-        if wait := seconds_to_wait(self.cleaned_data.get("username") or "", self.request):
-            minutes = -(-wait // 60)
-            raise ValidationError(
-                ngettext(
-                    "Too many wrong passwords. Try again in %(minutes)s minute.",
-                    "Too many wrong passwords. Try again in %(minutes)s minutes.",
-                    minutes,
-                )
-                % {"minutes": minutes},
-                code="throttled",
-            )
+        refuse_impatient(self.cleaned_data.get("username") or "", self.request)
         return super().clean()
 
 

@@ -8,13 +8,17 @@ The account-wide limit is high on purpose, so that a stranger cannot lock out an
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import authenticate
 from django.contrib.auth.backends import ModelBackend
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts import audit
+from accounts.access import signed_in
 from accounts.models import AuditEntry, User
 
 FAILED = "login.failed"
@@ -49,6 +53,26 @@ def _wait(tries: QuerySet[AuditEntry], limit: int, now: datetime) -> int:
     # The limit-th newest failure: once it has left the window there is room for one more.
     blocking = tries.values_list("at", flat=True)[limit - 1 : limit].first()
     return int((blocking + WINDOW - now).total_seconds()) + 1 if blocking else 0
+
+
+def refuse_impatient(username: str, request: HttpRequest | None) -> None:
+    """Raise ValidationError while no password for `username` is looked at."""
+    if wait := seconds_to_wait(username, request):
+        minutes = -(-wait // 60)
+        sentence = ngettext(
+            "Too many wrong passwords. Try again in %(minutes)s minute.",
+            "Too many wrong passwords. Try again in %(minutes)s minutes.",
+            minutes,
+        )
+        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
+
+
+def refuse_another(password: str, request: HttpRequest) -> None:
+    """Raise ValidationError unless this is the password of who is signed in; wrong ones count as at the login."""
+    user = signed_in(request)
+    refuse_impatient(user.username, request)
+    if authenticate(request, username=user.username, password=password) != user:
+        raise ValidationError(_("This is not your password."), code="wrong")
 
 
 class ThrottledBackend(ModelBackend):

@@ -5,14 +5,17 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import validate_time_zone
+from accounts.throttle import refuse_another
 from backups import schedule
 from backups.borg.results import Unreadable, parse_key
 from backups.models import (
@@ -402,6 +405,62 @@ def first_free(wish: str, others: QuerySet[Any]) -> str:
     taken = {name.lower() for name in others.filter(name__istartswith=start).values_list("name", flat=True)}
     names = (wish if number == 1 else f"{start}-{number}" for number in count(1))
     return next(name for name in names if name.lower() not in taken)
+
+
+class KitForm(forms.Form):
+    """Who takes out a recovery kit says again who they are, and with what its file is encrypted."""
+
+    password = forms.CharField(
+        label=_("Your password"),
+        strip=False,
+        max_length=4096,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+        help_text=_("The one with which you log in. Who has the kit can read everything in the repository."),
+    )
+    file_passphrase = forms.CharField(
+        label=_("Passphrase for the file"),
+        required=False,
+        strip=False,
+        min_length=16,
+        max_length=512,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=_(
+            "The file is encrypted with it, so that it can lie anywhere: at least 16 characters, five words say. "
+            "phpBorg forgets it at once: keep it where the file is not. Empty: the page to print alone."
+        ),
+    )
+    file_passphrase_again = forms.CharField(
+        label=_("Passphrase for the file again"),
+        required=False,
+        strip=False,
+        max_length=512,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    def __init__(self, data: Any = None, *, request: HttpRequest) -> None:
+        super().__init__(data)
+        self._request = request
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        refuse_another(password, self._request)
+        return password
+
+    def clean_file_passphrase(self) -> str:
+        passphrase: str = self.cleaned_data["file_passphrase"]
+        if passphrase:
+            validate_password(passphrase)
+            if not passphrase.isprintable() or passphrase != passphrase.strip():
+                raise ValidationError(_("It must not begin or end with a space, nor have control characters in it."))
+        return passphrase
+
+    def clean(self) -> dict[str, Any]:
+        chosen = self.cleaned_data.get("file_passphrase")
+        if chosen is not None and chosen != self.cleaned_data.get("file_passphrase_again"):
+            self.add_error("file_passphrase_again", _("These two are not the same."))
+        if chosen and chosen == self.cleaned_data.get("password"):
+            self.add_error("file_passphrase", _("Not your password: the file outlives it, and lies elsewhere."))
+        return self.cleaned_data
 
 
 class SecretText(forms.Textarea):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any, Self
 
 from django.contrib.auth.models import AnonymousUser
@@ -96,10 +97,25 @@ class StoragePool(SshAccount):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.is_remote:
             self.make_key_pair()
+        in_kits = {name: getattr(self, name) for name in ("path", "address", "port", "username", "borg_command")}
+        is_another = self.pk is not None and not StoragePool.objects.filter(pk=self.pk, **in_kits).exists()
         super().save(*args, **kwargs)
+        if is_another:
+            self.forget_stored_kits()
 
     def get_absolute_url(self) -> str:
         return reverse("pool", args=[self.pk])
+
+    def confirm_host_key(self, fingerprint: str) -> bool:
+        is_another = fingerprint != self.fingerprint
+        is_confirmed = super().confirm_host_key(fingerprint)
+        if is_confirmed and is_another:
+            self.forget_stored_kits()
+        return is_confirmed
+
+    def forget_stored_kits(self) -> None:
+        """What the recovery kits of its repositories say of it is not so any more (Repository.kit_is_stored)."""
+        self.repositories.update(kit_stored_at=None)
 
     def clean(self) -> None:
         self.path = self.path.rstrip("/")
@@ -167,6 +183,11 @@ class StoragePool(SshAccount):
         return 1 - self.free_bytes / self.total_bytes
 
 
+class RepositoryQuerySet(VisibleQuerySet):
+    def without_stored_kit(self) -> Self:
+        return self.filter(state=Repository.State.READY, kit_stored_at=None)
+
+
 class Repository(models.Model):
     """A borg repository, for the archives of one server.
 
@@ -191,6 +212,11 @@ class Repository(models.Model):
     # Of one at an SSH account: the key with which the server's own borg gets there, and may do nothing but add.
     server_key = models.TextField(blank=True, editable=False)  # public; the private one never leaves the server
     server_key_path = models.CharField(max_length=300, blank=True, editable=False)  # there
+
+    # When somebody said that the recovery kit is stored, who, and the number of that kit.
+    kit_stored_at = models.DateTimeField(null=True, editable=False)
+    kit_stored_by = models.CharField(max_length=150, blank=True, default="", editable=False)  # outlives the user
+    kit_stored = models.CharField(max_length=12, blank=True, default="", editable=False)
 
     # Why nothing may be written, deleted or compacted until a person has looked; "": nothing is wrong.
     damage = models.TextField(blank=True, editable=False)  # what `borg check` found
@@ -225,7 +251,7 @@ class Repository(models.Model):
     archive_count = models.PositiveIntegerField(default=0, editable=False)  # as `note_archives` found it
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = VisibleQuerySet.as_manager()
+    objects = RepositoryQuerySet.as_manager()
 
     class Meta:
         default_permissions = ()
@@ -244,6 +270,7 @@ class Repository(models.Model):
             ),
             models.Index(fields=["is_damaged"], name="repository_damaged"),
             models.Index(fields=["is_frozen"], name="repository_frozen"),
+            models.Index(fields=["state", "kit_stored_at"], name="repository_by_kit"),
         ]
 
     def __str__(self) -> str:
@@ -284,6 +311,24 @@ class Repository(models.Model):
     def passphrase(self) -> str:
         """Decrypt it: for a worker on its way to borg, or for an administrator who asked."""
         return encryption.decrypt(self.passphrase_encrypted)
+
+    @property
+    def kit_number(self) -> str:
+        """Of the recovery kit as it would be now: another one when anything in it has changed.
+
+        Made of what is encrypted, so it tells nothing, and whoever shows it decrypts nothing.
+        """
+        pool = self.pool
+        parts = (
+            self.location, pool.borg_command, pool.host_key, self.borg_id, self.encryption, self.passphrase_encrypted,
+            self.key_encrypted,
+        )  # fmt: skip
+        return sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+    @property
+    def kit_is_stored(self) -> bool:
+        """Whether somebody has said so of the kit as it is now."""
+        return self.kit_stored_at is not None and self.kit_stored == self.kit_number
 
     @property
     def saved_share(self) -> float | None:

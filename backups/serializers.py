@@ -87,9 +87,16 @@ class AccountHostKeySerializer(StrictSerializer):
     fingerprint = serializers.CharField(max_length=100, help_text="Exactly as `fingerprint_seen` shows it.")
 
 
+class KitStoredSerializer(StrictSerializer):
+    kit = serializers.CharField(max_length=12, help_text="The number of the kit, which is printed on it.")
+
+
 class RepositorySerializer(StrictModelSerializer[Repository]):
     path = serializers.CharField(read_only=True, help_text="Its folder on the machine where it lies.")
     location = serializers.CharField(read_only=True, help_text="As borg has it: a path, or ssh://...")
+    kit_stored_at = serializers.SerializerMethodField(
+        help_text="When somebody said that its recovery kit is stored; null: nobody has, of the kit as it is now."
+    )
 
     class Meta:
         model = Repository
@@ -97,13 +104,16 @@ class RepositorySerializer(StrictModelSerializer[Repository]):
             "id", "name", "pool", "server", "state", "borg_id", "path", "location", "server_key",
             "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage", "frozen",
             "check_days", "verify_days", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at",
-            "created_at",
+            "kit_stored_at", "created_at",
         ]  # fmt: skip
         read_only_fields = [
             "state", "borg_id", "server_key",
             "original_bytes", "compressed_bytes", "deduplicated_bytes", "measured_at", "damage",
             "frozen", "checked_at", "verified_at", "compared_at", "deleted_at", "compacted_at", "created_at",
         ]  # fmt: skip
+
+    def get_kit_stored_at(self, repository: Repository) -> datetime | None:
+        return repository.kit_stored_at if repository.kit_is_stored else None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         fixed = ("name", "pool", "server") if self.instance else ()

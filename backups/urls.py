@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, find, importing, plans, pools, repositories, retention, servers
+from backups.views import archives, find, importing, kits, plans, pools, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -23,6 +23,8 @@ urlpatterns = [
     path("repositories/<int:pk>/edit", repositories.edit, name="repository_edit"),
     path("repositories/<int:pk>/forget", importing.forget, name="repository_forget"),
     path("repositories/<int:pk>/accept", repositories.accept, name="repository_accept"),
+    path("repositories/<int:pk>/kit", kits.take_out, name="repository_kit"),
+    path("repositories/<int:pk>/kit/stored", kits.stored, name="repository_kit_stored"),
     path("pools/add", pools.add, name="pool_add"),
     path("pools/add-account", pools.add_account, name="account_add"),
     path("pools/<int:pk>/host-key", pools.confirm_host_key, name="pool_host_key"),

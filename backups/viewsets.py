@@ -26,6 +26,7 @@ from backups.catalog import ORDERS, ROOT, Catalog, Item, NotIndexed
 from backups.downloads import DownloadFailed, NobodyThere, start_download
 from backups.filters import ArchiveFilter, BackupFilter
 from backups.forms import ImportForm
+from backups.kit import note_stored
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from backups.removal import forget
 from backups.retention import as_data, decide, foresee, objection, runs_of
@@ -46,6 +47,7 @@ from backups.serializers import (
     FileSerializer,
     FolderSerializer,
     ImportRepositorySerializer,
+    KitStoredSerializer,
     MountSerializer,
     PlanSerializer,
     RepositorySerializer,
@@ -153,6 +155,7 @@ class RepositoryViewSet(AuditedViewSet):
         **READ,
         **WRITE,
         "import_existing": Permission.BACKUP_MANAGE,
+        "kit_stored": Permission.BACKUP_MANAGE,
     }
     audited_as = "repository"
 
@@ -186,6 +189,18 @@ class RepositoryViewSet(AuditedViewSet):
         if not form.is_valid():
             raise ValidationError(form_errors(form))
         return queued(ImportRepository.begin(**form.chosen, user=signed_in(request), trigger=Job.Trigger.API))
+
+    @extend_schema(
+        summary="Note that the recovery kit is stored", request=KitStoredSerializer, responses=RepositorySerializer
+    )
+    @action(detail=True, methods=["post"], url_path="kit/stored")
+    def kit_stored(self, request: Request, pk: Any = None) -> Response:
+        """409 if the kit of this number is not the one of now. The kit itself is taken out on the page only."""
+        asked = KitStoredSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        repository = self.get_object()
+        note_stored(repository, asked.validated_data["kit"], request)
+        return Response(self.get_serializer(repository).data)
 
 
 @extend_schema_view(

@@ -6,6 +6,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import F, Sum
 from django.utils import timezone
 
+from accounts.access import Permission, can
 from accounts.models import User
 from backups import health, stats
 from backups.health import State
@@ -51,4 +52,6 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
         "pools": pools[:5],
+        # Only whoever can do something about it.
+        "unstored_kits": Repository.objects.without_stored_kit().count() if can(user, Permission.BACKUP_MANAGE) else 0,
     }

@@ -99,7 +99,7 @@ class ImportRepository(RepositoryRunner):
                 refuse_in_use(repository)
                 _refuse_other_server(repository, server)
             Repository.objects.filter(pk=repository.pk).update(
-                state=Repository.State.CREATING, server=server, borg_id="",
+                state=Repository.State.CREATING, server=server, borg_id="", kit_stored_at=None,
                 passphrase_encrypted=encryption.encrypt(passphrase),
                 key_encrypted=encryption.encrypt(key) if key else "",
             )  # fmt: skip

@@ -22,9 +22,12 @@ MAKING = (InitRepository.type, ImportRepository.type)
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponse:
     repositories = Repository.objects.for_user(request.user).select_related("pool", "server").order_by("name", "id")
+    without_kit = request.GET.get("kit") == "missing"
+    if without_kit:
+        repositories = repositories.without_stored_kit()
     page = Paginator(repositories, 50).get_page(request.GET.get("page"))
     pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories")).order_by("name")
-    return render(request, "repositories/list.html", {"page": page, "pools": pools[:100]})
+    return render(request, "repositories/list.html", {"page": page, "pools": pools[:100], "without_kit": without_kit})
 
 
 @require_GET

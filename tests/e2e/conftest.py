@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,14 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(short_dir: Path) -> Iterator[Site]:
+    with running_site(short_dir) as site:
+        yield site
+
+
+@contextmanager
+def running_site(directory: Path) -> Iterator[Site]:
     port = free_port()
-    data_dir = short_dir / "data"
+    data_dir = directory / "data"
     env = {
         "PHPBORG_DATA_DIR": str(data_dir), "PHPBORG_PORT": str(port), "PHPBORG_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "DJANGO_SETTINGS_MODULE": "phpborg.settings", "REDIS_URL": "", "DATABASE_URL": "",
@@ -78,7 +85,7 @@ def site(short_dir: Path) -> Iterator[Site]:
     for name in ("REDIS_URL", "DATABASE_URL"):
         os.environ.pop(name, None)
         env.pop(name)
-    with manage("serve", "serve", "--workers", "2", env=env, log=short_dir / "serve.log") as serve:
+    with manage("serve", "serve", "--workers", "2", env=env, log=directory / "serve.log") as serve:
         wait_until(lambda: answers(port) or not serve.is_alive, seconds=60, what="phpBorg")
         assert serve.is_alive, serve.tail()
         yield Site(f"http://127.0.0.1:{port}", data_dir, serve)

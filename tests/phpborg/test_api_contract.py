@@ -128,6 +128,7 @@ CONTRACT = [
     Row("delete", "/api/repositories/{repository}", MANAGE, 409),
     Row("delete", "/api/repositories/{empty_repository}?leave_data=true", MANAGE, 204),
     Row("post", "/api/repositories/import", MANAGE, 202, {**REPOSITORY, "name": "old-1", "passphrase": "x"}),
+    Row("post", "/api/repositories/{repository}/kit/stored", MANAGE, 200, {"kit": "{kit}"}),
     Row("get", "/api/storage-pools", VIEW, 200),
     Row("post", "/api/storage-pools", MANAGE, 201, POOL),
     Row("get", "/api/storage-pools/{pool}", VIEW, 200),

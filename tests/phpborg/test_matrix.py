@@ -47,6 +47,8 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "repositories": (VIEW, LOOK), "repository": (VIEW, LOOK), "repository_add": (MANAGE, FILL_IN),
     "repository_import": (MANAGE, FILL_IN), "repository_edit": (MANAGE, FILL_IN),
     "repository_forget": (MANAGE, ACT), "repository_accept": (MANAGE, ACT),
+    # The first needs the permission to restore as well: tests/backups/test_kit.py.
+    "repository_kit": (MANAGE, FILL_IN), "repository_kit_stored": (MANAGE, ACT),
     "pool": (VIEW, LOOK), "pool_add": (MANAGE, FILL_IN), "account_add": (MANAGE, FILL_IN),
     "pool_edit": (MANAGE, FILL_IN), "pool_host_key": (MANAGE, ACT),
 

@@ -39,6 +39,7 @@ def manager_paths(archive: Archive) -> list[str]:
         f"/plans/{plan.pk}/edit", f"/plans/{plan.pk}/delete", "/repositories/add", "/repositories/import", "/pools/add",
         f"/pools/{archive.repository.pool_id}/edit", f"/archives/{archive.pk}/restore",
         f"/archives/{archive.pk}/delete", "/retention-policies/add", f"/repositories/{archive.repository_id}/edit",
+        f"/repositories/{archive.repository_id}/kit",
         f"/jobs/start/server_test/{server.pk}", "/admin/", "/admin/backups/repository/", "/admin/jobs/job/",
     ]  # fmt: skip
 

@@ -44,6 +44,7 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     backup = {"type": "backup", "subject": f"plan:{plan.pk}", "server": server, "repository": repository}
     return {
         "server": server.pk, "plan": plan.pk, "repository": repository.pk, "pool": repository.pool_id,
+        "kit": repository.kit_number,
         "archive": archive.pk, "mounted": mounted.pk, "source": plan.sources.get().pk, "account": account.pk,
         "empty_server": Server.objects.create(name="new", address="192.0.2.9").pk, "unused_pool": unused_pool.pk,
         "empty_repository": Repository.objects.create(name="old", server=server, pool=emptied, state="ready").pk,
