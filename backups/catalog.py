@@ -98,6 +98,13 @@ def drop(archive: Archive) -> None:
     file_of(archive).unlink(missing_ok=True)
 
 
+def renamed(archive: Archive, old_borg_id: str) -> None:
+    """Borg knows `archive` by another id than before: what is in it is the same."""
+    old = file_of(archive).with_name(f"{old_borg_id}.sqlite3")
+    with contextlib.suppress(FileNotFoundError):
+        old.replace(file_of(archive))
+
+
 def build(archive: Archive, entries: Iterable[Entry]) -> int:
     """Write the catalog of `archive` from its listing; returns how many entries it has."""
     target = file_of(archive)
