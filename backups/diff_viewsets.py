@@ -73,8 +73,9 @@ class NotedMixin(mixins.UpdateModelMixin, GenericViewSet[Any]):
     """Changing what people say of an archive."""
 
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
-        note(serializer.instance, self.request, **serializer.validated_data)
-        serializer.instance.refresh_from_db()
+        archive: Any = serializer.instance
+        note(archive, self.request, **serializer.validated_data)
+        archive.refresh_from_db()
 
 
 class RenameMixin(GenericViewSet[Any]):

@@ -178,7 +178,9 @@ class _Questions:
     def settle(self, changes: Iterable[Change], before: Archive, after: Archive, listing: Listing) -> None:
         for change in changes:
             self._add(change)
-        self._db.execute("INSERT INTO work.wanted SELECT DISTINCT key FROM work.change WHERE NOT (sized AND exact)")
+        self._db.execute(
+            "INSERT INTO work.wanted SELECT DISTINCT shown(key) FROM work.change WHERE NOT (sized AND exact)"
+        )
         for _ in range(2):  # the second time for the files to which hard links lead that were found
             if not self._db.execute("SELECT EXISTS (SELECT 1 FROM work.wanted)").fetchone()[0]:
                 break
@@ -196,13 +198,14 @@ class _Questions:
         key = _key(change.path)
         if key in {b"", b"."}:  # the machine's own root, which is the root of our tree
             return
-        if not key.isascii() and _shown(key) != key:  # by borg 1.2.4, which does not mean it by any "?" then
+        told = not key.isascii() and _shown(key) != key
+        if told:  # by borg 1.2.4, which does not mean it by any "?" then
             self._db.execute("INSERT OR IGNORE INTO work.told VALUES (?)", (key,))
         self._db.execute(
             "INSERT INTO work.change VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key, change.kind, change.added, change.removed, change.mode, change.owner, change.times,
-                change.modified, change.sized, change.is_another_type, b"?" not in key,
+                change.modified, change.sized, change.is_another_type, told or b"?" not in key,
             ),
         )  # fmt: skip
 
@@ -225,7 +228,7 @@ class _Questions:
         )
         for row_id, key, kind, modified, sized, other_type, exact in questions:  # sorted, so all of them are read
             if key != last:
-                last, names = key, self._alike(key)
+                last, names = key, self._alike(key, exact=exact)
             meant = key if exact else names.meant(kind)
             if meant is None:
                 continue
@@ -239,12 +242,13 @@ class _Questions:
                     "UPDATE work.change SET kind = ?, added = ?, removed = ? WHERE id = ?", (*values, row_id)
                 )
 
-    def _alike(self, shown: bytes) -> _Alike:
+    def _alike(self, key: bytes, *, exact: bool) -> _Alike:
+        """What is called so, or looks so."""
+        where = "key = ?" if exact else "shown = ? AND key NOT IN (SELECT key FROM work.told)"
         rows = self._db.execute(
-            "SELECT key, after, coalesce(size, (SELECT size FROM work.seen AS file WHERE file.key = seen.link"
-            " AND file.after = seen.after), 0) FROM work.seen WHERE shown = ? AND key NOT IN (SELECT key FROM work.told)"
-            " ORDER BY id LIMIT ?",
-            (shown, MOST_ALIKE + 1),
+            "SELECT key, after, coalesce(size, (SELECT size FROM work.seen AS file WHERE file.key = seen.link"  # noqa: S608
+            f" AND file.after = seen.after), 0) FROM work.seen WHERE {where} ORDER BY id LIMIT ?",
+            (key, MOST_ALIKE + 1),
         ).fetchall()
         return _Alike(rows if len(rows) <= MOST_ALIKE else [])
 

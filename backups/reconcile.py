@@ -92,9 +92,9 @@ def look(runner: BorgRunner[Any], repository: Repository) -> Comparison:
             if archive is not None:
                 _recognise(archive, item, found)
             elif renamed := _renamed_as(item, renamings, ours, there):
-                archive, job = renamed
-                del ours[archive.borg_id]
-                insist(lambda: follow_renamed(archive, item, job))  # noqa: B023  # called at once
+                was, renaming = renamed
+                del ours[was.borg_id]
+                insist(lambda: follow_renamed(was, item, renaming))  # noqa: B023  # called at once
                 found.renamed.append(item.name)
             elif job := announced.get(item.name):
                 described = _describe(runner, access, item)

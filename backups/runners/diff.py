@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ class DiffArchives(ArchiveRunner):
         except Unreadable as error:
             raise Failure(f"What borg says of the two archives cannot be read: {error}.") from error
 
-    def _changes(self, before: Archive, after: Archive) -> Iterator[Change]:
+    def _changes(self, before: Archive, after: Archive) -> Generator[Change]:
         command = commands.diff(self.here(after.repository), before.name, after.name)
         yield from self._counted(parse_changes(self._printed(command, "diff")))
         self._refuse_others(before, after)

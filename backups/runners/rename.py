@@ -3,6 +3,7 @@ from contextlib import suppress
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -13,10 +14,11 @@ from backups.models import Archive, Mount
 from backups.reconcile import compare, follow_renamed, is_renamed
 from backups.runners.base import ArchiveRunner, refuse_damaged, refuse_frozen, still
 from backups.runners.delete import NotAsAsked, listed, refuse_used
-from jobs.errors import Cancelled, Failure
+from jobs.errors import Cancelled, Cause, Failure
 from jobs.log import insist
 from jobs.models import Job
 from jobs.runner import Refused
+from servers import borg_versions
 
 # Borg takes nearly anything; these need no quoting, are no placeholders, and look like what they are in a log.
 NAME = re.compile(r"\w[\w.,:=+@~-]*")
@@ -37,6 +39,11 @@ class RenameForm(forms.Form):
         label=_("New name"), max_length=200, strip=False, validators=[validate_archive_name],
         help_text=_("Letters, digits and . , : = + @ ~ _ - as borg and shells take them."),
     )  # fmt: skip
+
+
+class BorgTooOld(Failure):
+    cause = Cause.BORG
+    advice = "Install borg 1.2.6 or newer where phpBorg's worker runs (BORG_PATH), and rename it then."
 
 
 class RenameArchive(ArchiveRunner):
@@ -71,10 +78,18 @@ class RenameArchive(ArchiveRunner):
         compare(self, archive.repository)  # which also finds what an attempt before this one did
         archive.refresh_from_db()
         if archive.name != name:
+            self._refuse_old_borg()
             self._refuse_now(archive, name)
             self._rename(archive, name)
         self.log.info(f"{was} is called {name} now.")
         return {"name": name}
+
+    def _refuse_old_borg(self) -> None:
+        """Before 1.2.6 it keeps the old name's seal, for which every newer borg refuses the archive afterwards."""
+        said = self.ask(commands.version(settings.BORG_PATH), "version").stdout.decode("utf-8", "replace").strip()
+        version = borg_versions.parse(said)
+        if version is None or version < borg_versions.SAFE:
+            raise BorgTooOld(f"{said[:40]} would make the archive unreadable for newer borgs: nothing was renamed.")
 
     def _refuse_now(self, archive: Archive, name: str) -> None:
         try:

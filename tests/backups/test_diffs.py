@@ -94,6 +94,11 @@ def test_every_folder_has_the_sums_of_what_is_below_it(two: Two) -> None:
         assert found.item(10**6) is found.item(-1) is found.item(2**63) is None
 
 
+def sums(changes: Iterable[tuple[Kind, int, int]]) -> tuple[int, int]:
+    listed = list(changes)
+    return sum(more for _, more, _ in listed), sum(less for _, _, less in listed)
+
+
 PATHS = st.lists(st.sampled_from([b"a", b"b", b"a b", b"a!", b"a-b", b"\xff", b"..."]), min_size=1, max_size=5)
 
 
@@ -105,12 +110,12 @@ def test_sums_are_those_of_the_leaves_whatever_the_names_and_their_order(
     two = (Archive(repository_id=1, borg_id="a" * 64), Archive(repository_id=1, borg_id="b" * 64))
     wanted = {b"/".join(path): (kind, more, less) for path, kind, more, less in changes}
     total = built(two, *(Change(path, *rest) for path, rest in wanted.items()))
-    assert (total.added, total.removed) == tuple(sum(each[n] for each in wanted.values()) for n in (1, 2))
+    assert (total.added, total.removed) == sums(wanted.values())
     found = leaves(two)
     assert set(found) == set(wanted)
     for path, item in found.items():
         below = [rest for other, rest in wanted.items() if other == path or other.startswith(path + b"/")]
-        assert (item.added, item.removed) == tuple(sum(each[n] for each in below) for n in (1, 2))
+        assert (item.added, item.removed) == sums(below)
         assert item.below == len(below) - 1
         assert item.kind == wanted[path][0]
 
@@ -215,6 +220,15 @@ def test_a_name_that_borg_told_is_meant_by_no_question_mark(two: Two) -> None:
     assert {path: (item.added, item.exact) for path, item in leaves(two).items()} == {
         b"k\xff": (5, True), b"k?": (6, True),
     }  # fmt: skip
+
+
+def test_a_name_that_borg_told_is_looked_up_in_the_listings_too(two: Two) -> None:
+    """Borg 1.2.4. Red if the listings are asked for the name as it is: there it looks otherwise."""
+    built(
+        two, changed(b"k\xff?", 0, 0, sized=False, mode="-rw-r--r-- → lrwxrwxrwx"),
+        before=[entry(b"k\xff?", size=9), entry(b"k??", size=3)], after=[entry(b"k\xff?", mode="lrwxrwxrwx")],
+    )  # fmt: skip
+    assert {path: (item.removed, item.exact) for path, item in leaves(two).items()} == {b"k\xff?": (9, True)}
 
 
 def test_more_names_that_look_the_same_than_anybody_has_are_left_as_they_are(

@@ -42,7 +42,8 @@ def test_every_recorded_change_is_of_its_kind(version: str) -> None:
         b"": "attributes", b"content": "changed", b"mode": "attributes", b"owner": "attributes",
         b"to-link": "changed", b"to-folder": "changed", b"to-folder/new": "added", b"to-file": "changed",
         b"to-file/below": "removed", b"from-fifo": "changed", b"link": "changed", b"gone": "removed",
-        b"folder-gone": "removed", b"odd\xff" if version == "1.2.4" else b"odd?": "changed", b'q"\n\\': "changed", b"added": "added",
+        b"folder-gone": "removed", b"odd\xff" if version == "1.2.4" else b"odd?": "changed",
+        b'q"\n\\': "changed", b"added": "added",
         b"added-folder": "added", b"added-link": "added", b"added-fifo": "added",
     }  # fmt: skip
 
