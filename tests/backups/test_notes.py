@@ -118,7 +118,7 @@ def test_what_is_pinned_after_the_last_look_but_before_the_deed_stays(
         lists.append(1)
         if len(lists) == 2:  # the first is the comparison, after which is decided; this one the deletion's own
             Archive.objects.filter(pk=one.pk).update(pinned=True)
-        return listed(command)  # type: ignore[operator,no-any-return]
+        return listed(command)  # type: ignore[operator]
 
     pretended.machine.answers["list"] = pins
     run_now(job)

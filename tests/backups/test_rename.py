@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry, User
 from backups import catalog, diffs
+from backups.borg import commands
 from backups.models import Archive, Mount, Plan, Repository
 from backups.runners import rename
 from backups.runners.compare import CompareRepository
@@ -183,7 +184,7 @@ def test_one_that_died_before_borg_did_it_has_renamed_nothing(
 ) -> None:
     archive = two()
     with monkeypatch.context() as patch:
-        patch.setattr(rename.commands, "rename", cut)
+        patch.setattr(commands, "rename", cut)
         job = killed(RenameArchive.enqueue(archive, name="second"))
     assert job.made == ["second"]
     Job.objects.filter(pk=job.pk).update(holds=None)
@@ -229,7 +230,7 @@ def test_what_somebody_else_did_is_still_seen(
 ) -> None:
     """A renaming that did not come to it excuses nothing."""
     with monkeypatch.context() as patch:
-        patch.setattr(rename.commands, "rename", cut)
+        patch.setattr(commands, "rename", cut)
         job = killed(RenameArchive.enqueue(two(), name="second"))
     Job.objects.filter(pk=job.pk).update(holds=None)
     spoil(kept)
@@ -243,7 +244,7 @@ def test_another_archive_of_that_name_and_another_date_is_not_ours(
 ) -> None:
     """Red if the name alone is believed: what a server forged would be our archive."""
     with monkeypatch.context() as patch:
-        patch.setattr(rename.commands, "rename", cut)
+        patch.setattr(commands, "rename", cut)
         job = killed(RenameArchive.enqueue(two(), name="second"))
     Job.objects.filter(pk=job.pk).update(holds=None)
     kept.borg("delete", "::two")

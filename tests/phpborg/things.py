@@ -42,7 +42,9 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     )
     catalog.build(archive, [entry(b"etc/"), entry(b"etc/hosts", size=7)])
     compared = make_archive(plan)  # the last good one, so that the others may go
-    diffs.build(compared, archive, [Change(b"etc/hosts", Kind.CHANGED, 120, 80, mode="-rw-r--r-- → -rw-------")], list)
+    diffs.build(
+        compared, archive, [Change(b"etc/hosts", Kind.CHANGED, 120, 80, mode="-rw-r--r-- → -rw-------")], lambda _: []
+    )
     backup = {"type": "backup", "subject": f"plan:{plan.pk}", "server": server, "repository": repository}
     return {
         "server": server.pk, "plan": plan.pk, "repository": repository.pk, "pool": repository.pool_id,
