@@ -84,15 +84,15 @@ def look(runner: BorgRunner[Any], repository: Repository) -> Comparison:
     if listed.repository_id != repository.borg_id:
         found.stranger = listed.repository_id
     else:
-        announced, renamings = _announced(repository), _renamings(repository)
-        there = {item.archive_id for item in listed.archives}
+        announced, there = _announced(repository), {item.archive_id for item in listed.archives}
         ours = {archive.borg_id: archive for archive in repository.archives.all()}
+        renamings = _renamings(repository, ours)
         for item in listed.archives:
             archive = ours.pop(item.archive_id, None)
             if archive is not None:
                 _recognise(archive, item, found)
-            elif renamed := _renamed_as(item, renamings, ours, there):
-                was, renaming = renamed
+            elif (found_as := renamings.get(item.name)) and is_renamed(found_as[0], item.name, item, there):
+                was, renaming = found_as
                 del ours[was.borg_id]
                 insist(lambda: follow_renamed(was, item, renaming))  # noqa: B023  # called at once
                 found.renamed.append(item.name)
@@ -129,21 +129,12 @@ def _announced(repository: Repository) -> dict[str, Job]:
     return {name: job for job in reversed(recent) for name in job.made}
 
 
-def _renamings(repository: Repository) -> list[Job]:
-    """Those that set out to rename an archive, and have not said what came of it."""
+def _renamings(repository: Repository, ours: dict[str, Archive]) -> dict[str, tuple[Archive, Job]]:
+    """Which archive a job set out to give a name, and has not said what came of it."""
     jobs = Job.objects.filter(repository=repository, type="rename").exclude(status=Job.Status.COMPLETED)
-    return list(jobs.exclude(made=[]).order_by("created_at")[:JOBS_LOOKED_AT])
-
-
-def _renamed_as(
-    item: ArchiveInfo, renamings: list[Job], ours: dict[str, Archive], there: set[str]
-) -> tuple[Archive, Job] | None:
-    """Which archive of ours it was, and whose doing it is."""
-    for job in renamings:
-        for archive in ours.values():
-            if job.subject == f"archive:{archive.pk}" and is_renamed(archive, job.made[-1], item, there):
-                return archive, job
-    return None
+    recent = list(jobs.exclude(made=[]).order_by("-created_at")[:JOBS_LOOKED_AT])
+    by_subject = {f"archive:{archive.pk}": archive for archive in ours.values()} if recent else {}
+    return {job.made[-1]: (by_subject[job.subject], job) for job in reversed(recent) if job.subject in by_subject}
 
 
 def is_renamed(archive: Archive, name: str, item: ArchiveInfo, there: set[str]) -> bool:

@@ -111,10 +111,9 @@ class RenameArchive(ArchiveRunner):
 
     def _settle(self, archive: Archive, name: str) -> bool:
         """Look whether borg has done it, and let our record say so."""
-        there = listed(self, archive.repository)
-        found = next(
-            (item for item in there if is_renamed(archive, name, item, {each.archive_id for each in there})), None
-        )
+        items = listed(self, archive.repository)
+        there = {item.archive_id for item in items}
+        found = next((item for item in items if is_renamed(archive, name, item, there)), None)
         if found:
             insist(lambda: follow_renamed(archive, found, self.job))
         else:
