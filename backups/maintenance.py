@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from backups import mounts
+from backups import diffs, mounts
 from backups.borg.commands import Depth
 from backups.models import Mount, Plan, Repository
 from backups.runners.check import CheckRepository
@@ -62,6 +62,12 @@ def knock() -> int:
     """Look whether servers answer again that were away when a backup was due."""
     waiting = Plan.objects.filter(awaits_server__in=[True], enabled=True).values("server_id")  # IN: for the index
     return _start(KnockServer, Server.objects.filter(pk__in=waiting, enabled=True), patience=timedelta(minutes=4))
+
+
+@every(seconds=3600)
+def sweep_comparisons() -> int:
+    """Two archives are compared anew faster than what differs is kept for ever; returns how many are gone."""
+    return diffs.sweep()
 
 
 @every(seconds=60)

@@ -12,7 +12,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from backups import catalog, retention
+from accounts import audit
+from backups import catalog, diffs, retention
 from backups.borg import commands
 from backups.borg.results import ArchiveInfo, CreateResult, Unreadable, parse_archives, parse_info
 from backups.models import Archive, Repository
@@ -40,6 +41,7 @@ class Comparison:
     """What was found, by name."""
 
     adopted: list[Archive] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
@@ -82,12 +84,18 @@ def look(runner: BorgRunner[Any], repository: Repository) -> Comparison:
     if listed.repository_id != repository.borg_id:
         found.stranger = listed.repository_id
     else:
-        announced = _announced(repository)
+        announced, there = _announced(repository), {item.archive_id for item in listed.archives}
         ours = {archive.borg_id: archive for archive in repository.archives.all()}
+        renamings = _renamings(repository, ours)
         for item in listed.archives:
             archive = ours.pop(item.archive_id, None)
             if archive is not None:
                 _recognise(archive, item, found)
+            elif (found_as := renamings.get(item.name)) and is_renamed(found_as[0], item.name, item, there):
+                was, renaming = found_as
+                del ours[was.borg_id]
+                insist(lambda: follow_renamed(was, item, renaming))  # noqa: B023  # called at once
+                found.renamed.append(item.name)
             elif job := announced.get(item.name):
                 described = _describe(runner, access, item)
                 found.adopted.append(insist(lambda: _adopt(repository, job, described)))  # noqa: B023  # called at once
@@ -121,10 +129,38 @@ def _announced(repository: Repository) -> dict[str, Job]:
     return {name: job for job in reversed(recent) for name in job.made}
 
 
+def _renamings(repository: Repository, ours: dict[str, Archive]) -> dict[str, tuple[Archive, Job]]:
+    """Which archive a job set out to give a name, and has not said what came of it."""
+    jobs = Job.objects.filter(repository=repository, type="rename").exclude(status=Job.Status.COMPLETED)
+    recent = list(jobs.exclude(made=[]).order_by("-created_at")[:JOBS_LOOKED_AT])
+    by_subject = {f"archive:{archive.pk}": archive for archive in ours.values()} if recent else {}
+    return {job.made[-1]: (by_subject[job.subject], job) for job in reversed(recent) if job.subject in by_subject}
+
+
+def is_renamed(archive: Archive, name: str, item: ArchiveInfo, there: set[str]) -> bool:
+    """Whether `item` is our archive under its new name: a renaming changes borg's id, and keeps the date."""
+    return item.name == name and item.start == archive.start and archive.borg_id not in there
+
+
+def follow_renamed(archive: Archive, item: ArchiveInfo, job: Job) -> None:
+    """Our record says what borg says now; nobody else's change of the row is lost."""
+    before, old_borg_id = archive.name, archive.borg_id
+    with transaction.atomic():
+        rows = Archive.objects.filter(pk=archive.pk, borg_id=old_borg_id)
+        if rows.update(name=item.name, borg_id=item.archive_id):
+            detail = {"before": before, "after": item.name, "job": str(job.pk)}
+            audit.record("archive.renamed", user=job.user, target=archive.repository.name, detail=detail)
+        Job.objects.filter(pk=job.pk).update(made=[])
+    archive.name, archive.borg_id = item.name, item.archive_id
+    catalog.renamed(archive, old_borg_id)
+    diffs.renamed(archive, old_borg_id)
+
+
 def _strike_off(repository: Repository, archives: list[Archive]) -> None:
     """What a job of ours deleted, and did not live to strike off our record."""
     catalog.drop(*archives)
     for archive in archives:
+        diffs.drop(archive)
         archive.delete()
     if archives:
         Repository.objects.filter(pk=repository.pk).update(deleted_at=timezone.now())
@@ -176,6 +212,8 @@ def _quarantine(repository: Repository, item: ArchiveInfo) -> None:
 def _store(runner: BorgRunner[Any], repository: Repository, found: Comparison) -> None:
     for archive in found.adopted:
         runner.log.info(f"Found {archive.name}, which borg had finished: it is recorded now.")
+    for name in found.renamed:
+        runner.log.info(f"{name} is what an archive is called now that a job was renaming: our record follows.")
     changes: dict[str, Any] = {"compared_at": timezone.now()}
     if sentence := found.sentence():
         runner.log.error(sentence)

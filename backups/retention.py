@@ -170,6 +170,12 @@ def announced(repository: Repository) -> set[str]:
     return {borg_id for result in results for borg_id in result["deleting"]}
 
 
+def is_going(archive: Archive) -> bool:
+    """Whether a job is deleting it right now."""
+    jobs = Job.objects.running().filter(repository=archive.repository_id, result__has_key="deleting")
+    return any(archive.borg_id in result["deleting"] for result in jobs.values_list("result", flat=True))
+
+
 # --- How it will look -------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from backups import schedule
 from backups.catalog import Item
 from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
 from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.notes import COMMENT_LENGTH
 from backups.periodic import reschedule
 from backups.runners.mount import DEFAULT_HOURS, MOST_HOURS
 from backups.schedule import InvalidSchedule
@@ -258,7 +259,7 @@ class MountedSerializer(serializers.ModelSerializer[Mount]):
         read_only_fields = fields
 
 
-class ArchiveSerializer(serializers.ModelSerializer[Archive]):
+class ArchiveSerializer(StrictModelSerializer[Archive]):
     mount = serializers.SerializerMethodField(help_text="Where it is mounted now, on which worker's machine; or null.")
 
     class Meta:
@@ -268,7 +269,8 @@ class ArchiveSerializer(serializers.ModelSerializer[Archive]):
             "original_bytes", "compressed_bytes", "deduplicated_bytes", "files", "warnings", "command_line",
             "suspicion", "quarantine", "vanished_at", "comment", "pinned", "mount", "indexed_at", "created_at",
         ]  # fmt: skip
-        read_only_fields = fields
+        read_only_fields = [name for name in fields if name not in ("comment", "pinned")]
+        extra_kwargs = {"comment": {"max_length": COMMENT_LENGTH}}
 
     @extend_schema_field(MountedSerializer(allow_null=True))
     def get_mount(self, archive: Archive) -> dict[str, Any] | None:

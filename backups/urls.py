@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, find, importing, kits, plans, pools, repositories, retention, servers
+from backups.views import archives, diff, find, importing, kits, plans, pools, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -37,6 +37,8 @@ urlpatterns = [
     path("archives/<int:pk>/browse/<int:folder>", archives.browse, name="archive_folder"),
     path("archives/<int:pk>/download/<int:entry>", archives.download, name="archive_download"),
     path("archives/<int:pk>/restore", archives.restore, name="archive_restore"),
+    path("archives/<int:pk>/diff", diff.choose, name="archive_diff"),
+    path("archives/<int:pk>/diff/<int:other>", diff.show, name="archive_differences"),
     path("archives/<int:pk>/pin", retention.pin, name="archive_pin"),
     path("archives/<int:pk>/comment", retention.comment, name="archive_comment"),
     path("archives/<int:pk>/delete", retention.delete, name="archive_delete"),

@@ -23,6 +23,7 @@ from accounts.dependents import dependents_of
 from accounts.errors import Unavailable
 from accounts.query import whole
 from backups.catalog import ORDERS, ROOT, Catalog, Item, NotIndexed
+from backups.diff_viewsets import DiffMixin, NotedMixin, RenameMixin, noted
 from backups.downloads import DownloadFailed, NobodyThere, start_download
 from backups.filters import ArchiveFilter, BackupFilter
 from backups.forms import ImportForm
@@ -333,10 +334,13 @@ class ServerBackupsView(mixins.ListModelMixin, GenericViewSet[Any]):
 PATH = OpenApiParameter("path", str, description="Inside the archive; the leading slash does not matter.")
 
 
+@noted
 @extend_schema_view(
     list=extend_schema(summary="List archives, newest first"), retrieve=extend_schema(summary="Show an archive")
 )
-class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+class ArchiveViewSet(
+    DiffMixin, RenameMixin, NotedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]
+):
     serializer_class = ArchiveSerializer
     lookup_value_converter = "int"
     filterset_class = ArchiveFilter
@@ -349,8 +353,12 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         **dict.fromkeys(("restore", "mount", "unmount"), Permission.BACKUP_RESTORE),
         "index": Permission.BACKUP_VIEW,
         "prune": Permission.BACKUP_DELETE,
+        **dict.fromkeys(("diff", "start_diff"), Permission.BACKUP_VIEW),
+        **dict.fromkeys(("rename", "update", "partial_update"), Permission.BACKUP_MANAGE),
     }
-    other_errors: ClassVar[dict[str, tuple[int, ...]]] = {"files": (409,), "download": (409, 503)}
+    other_errors: ClassVar[dict[str, tuple[int, ...]]] = {
+        "files": (409,), "download": (409, 503), **dict.fromkeys(("diff", "update", "partial_update"), (409,)),
+    }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[Archive]:
         archives = Archive.objects.for_user(self.request.user).prefetch_related("mount").order_by("-start", "-id")

@@ -195,6 +195,7 @@ EVENTSTREAM_CHANNELMANAGER_CLASS = "jobs.live.ChannelManager"
 BORG_PATH = env.str("BORG_PATH", default="borg")
 BORG_BASE_DIR = DATA_DIR / "borg"
 CATALOG_DIR = DATA_DIR / "catalog"
+DIFF_DIR = DATA_DIR / "diffs"
 MOUNT_DIR = DATA_DIR / "mounts"  # of archives that somebody looks into, on each worker's machine
 
 # --- Live settings: jobs/config.py reads them, /api/settings changes them -----------------------

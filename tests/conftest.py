@@ -53,6 +53,7 @@ def empty_redis(redis_server: RedisServer) -> None:
 def data_dirs(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own catalogs and its own cache of borg."""
     settings.CATALOG_DIR = tmp_path / "catalog"
+    settings.DIFF_DIR = tmp_path / "diffs"
     settings.BORG_BASE_DIR = tmp_path / "borg"
     monkeypatch.setattr("backups.pools.RESERVE_BYTES", 65_536)  # so that thousands of pools need no disk of their own
 

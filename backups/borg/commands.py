@@ -32,7 +32,7 @@ class Access:
     as_root: bool = False  # borg must read (or write) every file of that machine
 
     def archive(self, name: str) -> str:
-        return f"{self.location}::{name}"
+        return f"{self.location}::{literally(name)}"
 
     def command(self, *words: str, cwd: str | None = None, env: dict[str, str] | None = None) -> Command:
         return Command(
@@ -66,6 +66,11 @@ class Access:
         if self.host_id:
             settings["BORG_HOST_ID"] = self.host_id
         return settings
+
+
+def literally(name: str) -> str:
+    """An archive's name where borg fills in placeholders: behind "::", and as a word of `diff` and `rename`."""
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,20 @@ def list_files(access: Access, name: str) -> Command:
         "list", "--log-json", "--bypass-lock", f"--format={LISTING_FORMAT}", access.archive(name),
         env={"PYTHONIOENCODING": "unicode_escape"},
     )  # fmt: skip
+
+
+def diff(access: Access, before: str, after: str) -> Command:
+    """Prints what differs between two archives for changes.parse_changes; waits for nobody."""
+    return access.command(
+        "diff", "--log-json", "--bypass-lock", "--json-lines", "--", access.archive(before), literally(after)
+    )
+
+
+def rename(access: Access, name: str, new: str) -> Command:
+    """Gives an archive another name; and, in borg 1, another id."""
+    return access.command(
+        "rename", "--log-json", f"--lock-wait={LOCK_WAIT_SECONDS}", "--", access.archive(name), literally(new)
+    )
 
 
 def extract(access: Access, name: str, paths: Iterable[str], *, directory: str) -> Command:

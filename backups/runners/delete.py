@@ -9,10 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import audit
 from accounts.access import Permission
-from backups import catalog, retention
+from backups import catalog, diffs, retention
 from backups.borg import commands
 from backups.borg.errors import failure_of
-from backups.borg.results import Unreadable, parse_archives
+from backups.borg.results import ArchiveInfo, Unreadable, parse_archives
 from backups.models import Archive, Mount, Repository
 from backups.reconcile import compare
 from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_damaged, refuse_frozen, still
@@ -47,7 +47,7 @@ class Deletion:
         """Return the names of what was deleted. The caller holds the repository and has compared it. Raises Failure."""
         before = self._listed()
         self._refuse_strangers(before)
-        insist(lambda: retention.announce(self._runner.job, self._asked.values()))
+        insist(self._announce)
         names = [archive.name for archive in self._asked.values()]
         try:
             for first in range(0, len(names), NAMES_AT_ONCE):
@@ -59,6 +59,14 @@ class Deletion:
         if complaint:
             raise NotAsAsked(complaint, result={"deleted": deleted})
         return deleted
+
+    @transaction.atomic
+    def _announce(self) -> None:
+        """Write down what is about to go; whoever pins one of them is either seen here, or told that it is too late."""
+        rows = Archive.objects.select_for_update().filter(pk__in=[archive.pk for archive in self._asked.values()])
+        if pinned := [archive.name for archive in rows.order_by("pk") if archive.pinned]:
+            raise NotAsAsked(f"{pinned[0]} was pinned meanwhile: nothing was deleted.")
+        retention.announce(self._runner.job, self._asked.values())
 
     def _refuse_strangers(self, before: dict[str, str]) -> None:
         for archive in self._asked.values():
@@ -84,6 +92,8 @@ class Deletion:
         deleted = [archive for borg_id, archive in self._asked.items() if borg_id not in after]
         insist(lambda: self._forget(deleted))
         catalog.drop(*deleted)
+        for archive in deleted:
+            diffs.drop(archive)
         complaints = [
             (sorted(name for borg_id, name in before.items() if borg_id not in self._asked and borg_id not in after),
              "Gone from the repository although nobody asked for it"),
@@ -110,18 +120,23 @@ class Deletion:
         audit.record("archives.deleted", user=job.user, target=self._repository.name, detail=detail)
 
     def _listed(self) -> dict[str, str]:
-        """Names by borg's ids. Asked to the end also when the job is being cancelled: what is gone must be known."""
-        command = commands.list_archives(self._access)
-        self._runner.log.info(f"$ {command}")
-        follower = Follower(self._runner.log, worst=Level.INFO)
-        with Local().start(command, lambda: None) as process:
-            stdout = b"".join(follower.stdout_of(process))
-        if not follower.ran.is_ok:
-            raise failure_of("list", follower.ran.code, follower.ran.messages)
-        try:
-            return {archive.archive_id: archive.name for archive in parse_archives(stdout).archives}
-        except Unreadable as error:
-            raise Failure(f"The list of {self._repository.name} cannot be read: {error}.") from error
+        """Names by borg's ids."""
+        return {archive.archive_id: archive.name for archive in listed(self._runner, self._repository)}
+
+
+def listed(runner: BorgRunner[Any], repository: Repository) -> tuple[ArchiveInfo, ...]:
+    """What is there. Asked to the end also when the job is being cancelled: what is gone must be known."""
+    command = commands.list_archives(runner.here(repository))
+    runner.log.info(f"$ {command}")
+    follower = Follower(runner.log, worst=Level.INFO)
+    with Local().start(command, lambda: None) as process:
+        stdout = b"".join(follower.stdout_of(process))
+    if not follower.ran.is_ok:
+        raise failure_of("list", follower.ran.code, follower.ran.messages)
+    try:
+        return parse_archives(stdout).archives
+    except Unreadable as error:
+        raise Failure(f"The list of {repository.name} cannot be read: {error}.") from error
 
 
 class DeleteArchive(ArchiveRunner):
@@ -140,9 +155,7 @@ class DeleteArchive(ArchiveRunner):
     def refuse(cls, subject: Archive) -> None:
         refuse_frozen(subject.repository)
         refuse_wanted(subject)
-        others = Job.objects.unfinished().filter(subject=subject_key(subject)).exclude(type__in=("index", cls.type))
-        if other := others.first():
-            raise Refused(gettext("A job is using this archive. Wait for its end, or cancel it."), job=other)
+        refuse_used(subject, but_by=("index", cls.type))
 
     def run(self) -> dict[str, Any]:
         archive = Archive.objects.with_scope().select_related("repository__pool").get(pk=self.subject.pk)
@@ -156,6 +169,13 @@ class DeleteArchive(ArchiveRunner):
         deleted = Deletion(self, archive.repository, [archive]).run()
         self.log.info(f"{archive.name} is deleted.")
         return {"deleted": deleted}
+
+
+def refuse_used(archive: Archive, *, but_by: Sequence[str]) -> None:
+    """Raise Refused while a job that is not of these types is about the archive."""
+    others = Job.objects.unfinished().filter(subject=subject_key(archive)).exclude(type__in=but_by)
+    if other := others.first():
+        raise Refused(gettext("A job is using this archive. Wait for its end, or cancel it."), job=other)
 
 
 def refuse_wanted(archive: Archive) -> None:

@@ -15,13 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups.models import Archive, Plan, RetentionPolicy
+from backups.notes import COMMENT_LENGTH, note
 from backups.retention import RULES, decide, foresee, objection, runs_of
 from backups.runners.delete import DeleteArchive
 from jobs.runner import Refused
 
 GOING_SHOWN = 200
 DATES_SHOWN = 100
-COMMENT_LENGTH = 2_000
 
 
 class RetentionForm(forms.ModelForm[RetentionPolicy]):
@@ -113,8 +113,11 @@ def pin(request: HttpRequest, pk: int) -> HttpResponse:
     """Keep the archive whatever the rules say, or let them decide again."""
     archive = get_object_or_404(Archive.objects.for_user(request.user), pk=pk)
     pinned = request.POST.get("pinned") == "1"
-    Archive.objects.filter(pk=pk).update(pinned=pinned)
-    audit.record("archive.pinned" if pinned else "archive.unpinned", request=request, target=archive.name)
+    try:
+        note(archive, request, pinned=pinned)
+    except Refused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("archive", pk=pk)
     messages.success(
         request,
         _("The archive is pinned: it stays, whatever the rules say.")
@@ -128,8 +131,7 @@ def pin(request: HttpRequest, pk: int) -> HttpResponse:
 @require(Permission.BACKUP_MANAGE)
 def comment(request: HttpRequest, pk: int) -> HttpResponse:
     archive = get_object_or_404(Archive.objects.for_user(request.user), pk=pk)
-    Archive.objects.filter(pk=pk).update(comment=request.POST.get("comment", "").strip()[:COMMENT_LENGTH])
-    audit.record("archive.commented", request=request, target=archive.name)
+    note(archive, request, comment=request.POST.get("comment", "").strip()[:COMMENT_LENGTH])
     messages.success(request, _("The comment is saved."))
     return redirect("archive", pk=pk)
 

@@ -193,9 +193,12 @@ def test_no_path_becomes_an_option_or_a_pattern(name: str) -> None:
 
 @pytest.mark.parametrize("name", NASTY, ids=ascii)
 def test_no_archive_name_becomes_an_option(name: str) -> None:
+    literal = name.replace("{", "{{").replace("}", "}}")  # borg fills in what it takes for placeholders
     made = commands.create(HERE, name, ["/etc"], CreateOptions()).argv
-    assert made[made.index("--") - 1] == f"/pool/web-1::{name}"
-    assert commands.list_files(HERE, name).argv[-1] == f"/pool/web-1::{name}"
+    assert made[made.index("--") - 1] == f"/pool/web-1::{literal}"
+    assert commands.list_files(HERE, name).argv[-1] == f"/pool/web-1::{literal}"
+    for command in (commands.diff(HERE, name, name), commands.rename(HERE, name, name)):
+        assert command.argv[-3:] == ("--", f"/pool/web-1::{literal}", literal)
 
 
 @pytest.mark.parametrize("pattern", NASTY, ids=ascii)

@@ -89,6 +89,7 @@ def record_all(borg: str) -> None:
     recorder.record("crash", access.command("config", "--log-json", access.location, "storage_quota", "1M"))
     recorder.record("wrong_passphrase", commands.list_archives(dataclasses.replace(access, passphrase="wrong")))
     record_extracting(recorder)
+    record_comparisons(recorder)
     record_warnings(recorder)
     record_repositories(recorder)
     record_full_disks(recorder)
@@ -124,6 +125,53 @@ def record_extracting(recorder: Recorder) -> None:
     recorder.record("extract_nothing", commands.extract(access, "first", ["no/such"], directory=target))
     path = f"{folder}/{os.fsdecode(NOT_UTF8)}"
     recorder.record("extract_to_stdout", commands.extract_to_stdout(access, "first", path))
+
+
+def record_comparisons(recorder: Recorder) -> None:
+    """Of two archives between which something of each kind has happened, and of others that are cut up differently."""
+    access, folder = recorder.access, PLACE / "compared"
+    make_compared(folder)
+    recorder.run(commands.create(access, "before", [str(folder)], CreateOptions()))
+    change_compared(folder)
+    recorder.run(commands.create(access, "after", [str(folder)], CreateOptions()))
+    recorder.record("diff", commands.diff(access, "before", "after"))
+    recorder.record("diff_of_the_same", commands.diff(access, "after", "after"))
+    recorder.record("diff_without_other", commands.diff(access, "after", "nowhere"))
+    coarse = access.command("create", "--chunker-params=10,23,16,4095", access.archive("coarse"), str(folder))
+    recorder.run(coarse)
+    recorder.record("diff_of_other_chunks", commands.diff(access, "before", "coarse"))
+
+
+def make_compared(folder: Path) -> None:
+    for name in ("same", "content", "mode", "owner", "to-link", "to-folder", "gone", "odd\udcff", 'q"\n\\'):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("before" + name.encode("utf-8", "replace").decode())
+    (folder / "to-file").mkdir()
+    (folder / "to-file" / "below").write_text("below")
+    (folder / "folder-gone").mkdir()
+    (folder / "link").symlink_to("before")
+    os.mkfifo(folder / "from-fifo")
+
+
+def change_compared(folder: Path) -> None:
+    for name in ("content", "odd\udcff", 'q"\n\\'):
+        (folder / name).write_text("afterwards")
+    (folder / "mode").chmod(0o600)
+    os.chown(folder / "owner", 1, 1)
+    for name in ("to-link", "to-folder", "gone", "link", "from-fifo", "to-file/below"):
+        (folder / name).unlink()
+    for name in ("to-file", "folder-gone"):
+        (folder / name).rmdir()
+    (folder / "to-link").symlink_to("same")
+    (folder / "to-folder").mkdir()
+    (folder / "to-folder" / "new").write_text("new")
+    (folder / "to-file").write_text("a file")
+    (folder / "from-fifo").write_text("file")
+    (folder / "link").symlink_to("after")
+    (folder / "added").write_text("added")
+    (folder / "added-folder").mkdir()
+    (folder / "added-link").symlink_to("same")
+    os.mkfifo(folder / "added-fifo")
 
 
 def record_warnings(recorder: Recorder) -> None:

@@ -90,6 +90,12 @@ CONTRACT = [
     Row("post", "/api/archives/{archive}/restore", RESTORE, 202, {"directory": "/srv/back", "paths": ["etc"]}),
     Row("post", "/api/archives/{archive}/index", VIEW, 202, {}),
     Row("delete", "/api/archives/{archive}/prune", DELETE, 202),
+    Row("put", "/api/archives/{archive}", MANAGE, 200, {"comment": "Before the move.", "pinned": True}),
+    Row("patch", "/api/archives/{archive}", MANAGE, 200, {"pinned": True}),
+    Row("post", "/api/archives/{archive}/rename", MANAGE, 202, {"name": "before-the-move"}),
+    Row("post", "/api/archives/{archive}/diff", VIEW, 202, {"other": "{compared}"}),
+    Row("get", "/api/archives/{archive}/diff?other={compared}&path=etc", VIEW, 200),
+    Row("get", "/api/archives/{archive}/diff?other={mounted}", VIEW, 409),
 
     # Files, in all archives
     Row("get", "/api/files?search=hosts", VIEW, 200),

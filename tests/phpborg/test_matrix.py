@@ -13,7 +13,7 @@ from accounts.access import ROLES, Permission
 from accounts.models import ApiToken, User
 from backups.models import Archive, RetentionPolicy
 from jobs.models import Job
-from tests.conftest import PASSWORD, make_user, page_of
+from tests.conftest import PASSWORD, make_archive, make_user, page_of
 from tests.phpborg.test_api_contract import ROUTES, asked
 
 PUBLIC, SIGNED_IN = "public", "signed in"
@@ -56,6 +56,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
     "archive_download": (RESTORE, LOOK), "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
     "archive_pin": (MANAGE, ACT), "archive_comment": (MANAGE, ACT), "archive_trust": (MANAGE, ACT),
+    "archive_diff": (VIEW, LOOK), "archive_differences": (VIEW, FILL_IN),
 
     "jobs": (VIEW, LOOK), "jobs_strip": (VIEW, LOOK), "job": (VIEW, LOOK), "job_live": (VIEW, LOOK),
     "job_toast": (VIEW, LOOK), "job_log": (Permission.LOGS_VIEW, LOOK), "job_cancel": (CREATE, ACT),
@@ -103,6 +104,7 @@ def addresses(archive: Archive) -> dict[str, str]:
     }  # fmt: skip
     special: dict[str, dict[str, Any]] = {
         "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},
+        "archive_differences": {"pk": archive.pk, "other": make_archive(plan).pk},
         "archive_download": {"pk": archive.pk, "entry": 1}, "job_start": {"job_type": "backup", "pk": plan.pk},
     }  # fmt: skip
     found = {}

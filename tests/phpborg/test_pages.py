@@ -25,7 +25,8 @@ def paths(archive: Archive, job: Job) -> list[str]:
         "/plans", f"/plans/{plan.pk}", f"/plans/{plan.pk}/retention", "/retention-policies",
 
         "/repositories", f"/repositories/{repository.pk}",
-        f"/pools/{repository.pool_id}", "/archives", f"/archives/{archive.pk}", "/jobs", f"/jobs/{job.pk}",
+        f"/pools/{repository.pool_id}", "/archives", f"/archives/{archive.pk}", f"/archives/{archive.pk}/diff",
+        "/jobs", f"/jobs/{job.pk}",
         f"/jobs/{job.pk}/live?after=0", "/jobs/strip", f"/jobs/{job.pk}/log", "/profile", "/profile/password",
     ]  # fmt: skip
 
@@ -38,7 +39,8 @@ def manager_paths(archive: Archive) -> list[str]:
         f"/servers/{server.pk}/access/steps", f"/servers/{server.pk}/delete", f"/servers/{server.pk}/plans/add",
         f"/plans/{plan.pk}/edit", f"/plans/{plan.pk}/delete", "/repositories/add", "/repositories/import", "/pools/add",
         f"/pools/{archive.repository.pool_id}/edit", f"/archives/{archive.pk}/restore",
-        f"/archives/{archive.pk}/delete", "/retention-policies/add", f"/repositories/{archive.repository_id}/edit",
+        f"/archives/{archive.pk}/delete", f"/jobs/start/rename/{archive.pk}",
+        "/retention-policies/add", f"/repositories/{archive.repository_id}/edit",
         f"/repositories/{archive.repository_id}/kit",
         f"/jobs/start/server_test/{server.pk}", "/admin/", "/admin/backups/repository/", "/admin/jobs/job/",
     ]  # fmt: skip

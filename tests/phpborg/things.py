@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import ApiToken, AuditEntry, User
-from backups import catalog
+from backups import catalog, diffs
+from backups.borg.changes import Change, Kind
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from jobs.models import Job
 from servers.models import Server
@@ -40,11 +41,14 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
         archive=mounted, place="default", machine="web", path="/x", mounted_at=now, expires_at=now + timedelta(hours=1)
     )
     catalog.build(archive, [entry(b"etc/"), entry(b"etc/hosts", size=7)])
-    make_archive(plan)  # the last good one, so that the others may go
+    compared = make_archive(plan)  # the last good one, so that the others may go
+    diffs.build(
+        compared, archive, [Change(b"etc/hosts", Kind.CHANGED, 120, 80, mode="-rw-r--r-- → -rw-------")], lambda _: []
+    )
     backup = {"type": "backup", "subject": f"plan:{plan.pk}", "server": server, "repository": repository}
     return {
         "server": server.pk, "plan": plan.pk, "repository": repository.pk, "pool": repository.pool_id,
-        "kit": repository.kit_number,
+        "kit": repository.kit_number, "compared": compared.pk,
         "archive": archive.pk, "mounted": mounted.pk, "source": plan.sources.get().pk, "account": account.pk,
         "empty_server": Server.objects.create(name="new", address="192.0.2.9").pk, "unused_pool": unused_pool.pk,
         "empty_repository": Repository.objects.create(name="old", server=server, pool=emptied, state="ready").pk,
