@@ -65,9 +65,7 @@ def make_zip(
 def members(pieces: Iterator[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """Each entry of a tar, with what is in it if it is a file; to be read before the next one. Raises TarError."""
     file = cast("Any", _Inlet(pieces))
-    with tarfile.open(
-        mode="r|", fileobj=file, bufsize=TAR_BYTES, encoding="utf-8", errors="surrogateescape"
-    ) as tar:
+    with tarfile.open(mode="r|", fileobj=file, bufsize=TAR_BYTES, encoding="utf-8", errors="surrogateescape") as tar:
         while member := tar.next():
             tar.members.clear()  # type: ignore[attr-defined]  # it would remember them all
             yield member, tar.extractfile(member) if member.isreg() else None

@@ -36,7 +36,14 @@ def test_several_or_none_that_one_could_mean_is_the_whole(asked: str) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "size"),
-    [("bytes=10-", 10), ("bytes=10-20", 10), ("bytes=999-1000", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-5", 0)],
+    [
+        ("bytes=10-", 10),
+        ("bytes=10-20", 10),
+        ("bytes=999-1000", 10),
+        ("bytes=-0", 10),
+        ("bytes=0-", 0),
+        ("bytes=-5", 0),
+    ],
 )
 def test_a_part_that_is_not_there_is_refused_with_the_size(asked: str, size: int) -> None:
     with pytest.raises(Unsatisfiable) as refused:

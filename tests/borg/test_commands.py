@@ -37,6 +37,7 @@ ALL: dict[str, Callable[[Access], Command]] = {
     "extract": lambda access: commands.extract(access, "a", ["etc"], directory="/restore"),
     "extract_to_stdout": lambda access: commands.extract_to_stdout(access, "a", "etc/hosts"),
     "export_tar": lambda access: commands.export_tar(access, "a", "etc"),
+    "export_files": lambda access: commands.export_files(access, "a", ["etc/hosts"]),
 }
 each_command = pytest.mark.parametrize("command_of", ALL.values(), ids=ALL)
 
