@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
-from django.http import StreamingHttpResponse
+from django.db import close_old_connections
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from redis import RedisError
 
@@ -22,10 +24,12 @@ from backups.ranges import asked_part
 from backups.runners.download import DownloadFile
 from jobs import queue
 from jobs.models import Job
+from jobs.outliving import Outliving
 from jobs.pipe import GIVE_UP_SECONDS, Pipe, WriterFailed
 from jobs.runner import cancel
 
 FIRST_PIECE_SECONDS = 60
+CONTENT_TYPE = "application/octet-stream"  # of everything: no browser shall run it
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -72,32 +76,36 @@ def start_download(
     trigger: Job.Trigger,
     packing: str = "",
     headers: Mapping[str, str] = NO_HEADERS,
-) -> StreamingHttpResponse:
+    only_headers: bool = False,
+) -> HttpResponseBase:
     """Start the job, wait for its first piece, and stream; of a file the part that the request's headers ask for.
 
-    `packing` is one of PACKINGS, of a folder. Raises NotIndexed, Refused, Unsatisfiable or DownloadFailed.
+    `packing` is one of PACKINGS, of a folder. With `only_headers`, for HEAD, which knows no parts, nothing is started.
+    Raises NotIndexed, Refused, Unsatisfiable or DownloadFailed.
     """
     wanted = look_up(archive, entry)
     refuse_packing(wanted.item, packing)
-    if wanted.item.is_folder:
-        packing = packing or PLAIN
+    packing = packing or PLAIN
+    part = None if wanted.item.is_folder or only_headers else asked_part(headers, size=wanted.size, etag=wanted.etag)
+    response: HttpResponseBase
+    if only_headers:
+        response = HttpResponse(content_type=CONTENT_TYPE)
+    elif wanted.item.is_folder:
         response = stream(wanted, user=user, trigger=trigger, packing=packing)
-        response["Content-Disposition"] = disposition(wanted.item, packing)
-        response["Accept-Ranges"] = "none"
-        return response
-    part = asked_part(headers, size=wanted.size, etag=wanted.etag)
-    if part:
+    elif part:
         # To the end borg itself is followed to its end: what it fails with is told, and what is too much breaks it.
         length = None if part.last == part.size - 1 else part.length
         response = stream(wanted, user=user, trigger=trigger, first=part.first, length=length)
-        response.status_code = 206
-        response["Content-Range"] = part.content_range
     else:
         response = stream(wanted, user=user, trigger=trigger)
-    response["Content-Length"] = str(part.length if part else wanted.size)
-    response["Content-Disposition"] = disposition(wanted.item)
-    response["Accept-Ranges"] = "bytes"
-    response["ETag"] = wanted.etag
+    response["Content-Disposition"] = disposition(wanted.item, packing)
+    response["Accept-Ranges"] = "none" if wanted.item.is_folder else "bytes"
+    if wanted.item.is_file:
+        response["ETag"] = wanted.etag
+        response["Content-Length"] = str(part.length if part else wanted.size)
+    if part:
+        response.status_code = 206
+        response["Content-Range"] = part.content_range
     return response
 
 
@@ -112,7 +120,7 @@ def refuse_packing(item: Item, packing: str) -> None:
 def stream(wanted: Wanted, *, user: User | None, trigger: Job.Trigger, **how: Any) -> StreamingHttpResponse:
     """A response with what the job sends. Raises Refused or DownloadFailed."""
     job, pipe, first = start(wanted, user=user, trigger=trigger, **how)
-    response = StreamingHttpResponse(_stream(job, pipe, first), content_type="application/octet-stream")
+    response = Outliving(_stream(job, pipe, first), content_type=CONTENT_TYPE)
     response["X-Accel-Buffering"] = "no"
     return response
 
@@ -173,8 +181,15 @@ async def _stream(job: Job, pipe: Pipe, piece: bytes | None) -> AsyncIterator[by
     finally:
         if not complete:
             with contextlib.suppress(Exception):
-                await sync_to_async(cancel)(job)
+                await sync_to_async(_give_up)(job)
         await sync_to_async(pipe.close, thread_sensitive=False)()
+
+
+def _give_up(job: Job) -> None:
+    """Of the request, and of its connection to the database, nothing is left any more."""
+    close_old_connections()
+    cancel(job)
+    close_old_connections()
 
 
 def disposition(item: Item, packing: str = PLAIN) -> str:

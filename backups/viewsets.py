@@ -430,7 +430,7 @@ class ArchiveViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         try:
             return start_download(
                 archive, item.id, user=signed_in(request), trigger=Job.Trigger.API, packing=packing,
-                headers=request.headers,
+                headers=request.headers, only_headers=request.method == "HEAD",
             )  # fmt: skip
         except Unsatisfiable as error:
             raise NoSuchRange(str(error), error.content_range) from error

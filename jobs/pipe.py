@@ -60,7 +60,7 @@ class Pipe:
         self._push(BROKEN + sentence.encode("utf-8", "backslashreplace"))
 
     def _push(self, piece: bytes) -> None:
-        with self._redis.pipeline() as pipeline:
+        with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.rpush(self._key, self._sealer.seal(piece))
             pipeline.expire(self._key, 2 * GIVE_UP_SECONDS)
             pipeline.execute()

@@ -190,9 +190,7 @@ def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:
 
 
 def _export_tar(access: Access, name: str, patterns: Iterable[str]) -> Command:
-    return access.command(
-        "export-tar", "--log-json", "--bypass-lock", "--tar-filter=cat", access.archive(name), "-", "--", *patterns
-    )
+    return access.command("export-tar", "--log-json", "--bypass-lock", access.archive(name), "-", "--", *patterns)
 
 
 def mount(access: Access, name: str, folder: str) -> Command:

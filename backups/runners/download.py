@@ -96,7 +96,7 @@ class DownloadFile(ArchiveRunner):
         """
         self.log.info(told or f"$ {command}")
         follower = Follower(self.log, worst=Level.DEBUG if told else Level.ERROR)
-        with Local().start(command, self._outgoing.tick) as process:
+        with Local(in_bulk=True).start(command, self._outgoing.tick) as process:
             for piece in follower.stdout_of(process):
                 self._read += len(piece)
                 self.log.progress(original=self._read)

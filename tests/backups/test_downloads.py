@@ -397,6 +397,17 @@ def test_a_part_that_is_not_there_starts_no_job(as_admin: Client, api_admin: API
 
 
 @pytest.mark.django_db
+def test_who_asks_for_the_headers_alone_starts_nothing(api_admin: APIClient, small: Archive) -> None:
+    """Red when HEAD does what GET does: borg would read all of it for nobody."""
+    path = f"/api/archives/{small.pk}/download"
+    file, folder = api_admin.head(f"{path}?path=d/file"), api_admin.head(f"{path}?path=d&format=zip")
+    assert (file.status_code, file["Accept-Ranges"], file["ETag"][0]) == (200, "bytes", '"')
+    assert (folder.status_code, folder["Accept-Ranges"]) == (200, "none")
+    assert 'filename="d.zip"' in folder["Content-Disposition"]
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
 def test_an_archive_that_was_deleted_meanwhile_is_404(as_admin: Client, api_admin: APIClient, small: Archive) -> None:
     number, pk = number_of(small, b"d/file"), small.pk
     small.delete()

@@ -109,7 +109,7 @@ def test_extract_to_stdout_prints_one_file() -> None:
 
 def test_export_tar_prints_one_folder() -> None:
     assert commands.export_tar(HERE, "a", "etc").argv == (
-        "/opt/borg", "export-tar", "--log-json", "--bypass-lock", "--tar-filter=cat", "/pool/web-1::a", "-", "--",
+        "/opt/borg", "export-tar", "--log-json", "--bypass-lock", "/pool/web-1::a", "-", "--",
         "pp:etc",
     )  # fmt: skip
 
