@@ -8,8 +8,8 @@ from django.http import HttpResponse
 from accounts.models import User
 from backups.downloads import DownloadFailed, Wanted, disposition, read_beginning
 
-TEXT_BYTES = 256 * 1024
-IMAGE_BYTES = 8 * 1024 * 1024
+TEXT_BYTES = 256_000
+IMAGE_BYTES = 8_000_000
 # By how they begin, whatever they are called. No SVG: a browser would run what is in it.
 IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF87a": "image/gif", b"GIF89a": "image/gif",

@@ -120,13 +120,16 @@ class Outgoing:
         """Raises NobodyReads."""
         self._gathered += data
         if len(self._gathered) >= PIECE_BYTES:
-            self.flush()
+            self._send(len(self._gathered) // PIECE_BYTES * PIECE_BYTES)
 
     def flush(self) -> None:
         """Send what has gathered. Raises NobodyReads."""
-        self._pipe.write(bytes(self._gathered), self._tick)
-        self.bytes += len(self._gathered)
-        self._gathered.clear()
+        self._send(len(self._gathered))
+
+    def _send(self, count: int) -> None:
+        self._pipe.write(bytes(self._gathered[:count]), self._tick)
+        del self._gathered[:count]
+        self.bytes += count
         self._last = time.monotonic()
 
     def tick(self) -> None:
