@@ -31,5 +31,16 @@ class TooLarge(APIException):
     default_code = "too_large"
 
 
+class NoSuchRange(APIException):
+    """Of a file whose length `content_range` says."""
+
+    status_code = 416
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, sentence: str, content_range: str) -> None:
+        super().__init__(sentence)
+        self.content_range = content_range
+
+
 def refusal(status: int, code: str, sentence: str) -> JsonResponse:
     return JsonResponse({"error": {"code": code, "message": sentence, "fields": {}}}, status=status)

@@ -2,7 +2,7 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 from django.db.models import ProtectedError, QuerySet
-from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -20,7 +21,7 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 from accounts import audit
 from accounts.access import Permission, signed_in
 from accounts.dependents import dependents_of
-from accounts.errors import Unavailable
+from accounts.errors import NoSuchRange, Unavailable
 from accounts.query import whole
 from backups.catalog import ORDERS, ROOT, Catalog, Item, NotIndexed
 from backups.diff_viewsets import DiffMixin, NotedMixin, RenameMixin, noted
@@ -29,6 +30,8 @@ from backups.filters import ArchiveFilter, BackupFilter
 from backups.forms import ImportForm
 from backups.kit import note_stored
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
+from backups.packing import PACKINGS, PLAIN
+from backups.ranges import Unsatisfiable
 from backups.removal import forget
 from backups.retention import as_data, decide, foresee, objection, runs_of
 from backups.runners.create import RunBackup
@@ -331,6 +334,16 @@ class ServerBackupsView(mixins.ListModelMixin, GenericViewSet[Any]):
         return super().list(request, *args, **kwargs)
 
 
+BINARY = "application/octet-stream"
+
+
+class AsItIs(DefaultContentNegotiation):
+    """A file is sent whatever is accepted, and `format` is a parameter of ours."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
 PATH = OpenApiParameter("path", str, description="Inside the archive; the leading slash does not matter.")
 
 
@@ -357,7 +370,7 @@ class ArchiveViewSet(
         **dict.fromkeys(("rename", "update", "partial_update"), Permission.BACKUP_MANAGE),
     }
     other_errors: ClassVar[dict[str, tuple[int, ...]]] = {
-        "files": (409,), "download": (409, 503), **dict.fromkeys(("diff", "update", "partial_update"), (409,)),
+        "files": (409,), "download": (409, 416, 503), **dict.fromkeys(("diff", "update", "partial_update"), (409,)),
     }  # fmt: skip
 
     def get_queryset(self) -> QuerySet[Archive]:
@@ -407,18 +420,43 @@ class ArchiveViewSet(
 
     @extend_schema(
         summary="Download a file or a folder",
-        parameters=[PATH, OpenApiParameter("entry", int, description="Its number, instead of its path.")],
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+        parameters=[
+            PATH,
+            OpenApiParameter("entry", int, description="Its number, instead of its path."),
+            OpenApiParameter("format", str, enum=list(PACKINGS), description=f"Of a folder; {PLAIN}."),
+            OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="Of a file, one range of bytes."),
+            OpenApiParameter(
+                "If-Range", str, OpenApiParameter.HEADER, description="The `ETag` that a part belongs to."
+            ),
+        ],
+        responses=dict.fromkeys(((200, BINARY), (206, BINARY)), OpenApiTypes.BINARY),
         filters=False,
     )
-    @action(detail=True, filterset_class=None, pagination_class=None, query_parameters=("path", "entry"))
-    def download(self, request: Request, pk: Any = None) -> StreamingHttpResponse:
-        """A file as it is, a folder as tar, streamed while borg reads it."""
+    @action(
+        detail=True, filterset_class=None, pagination_class=None, query_parameters=("path", "entry", "format"),
+        content_negotiation_class=AsItIs,
+    )  # fmt: skip
+    def download(self, request: Request, pk: Any = None) -> HttpResponseBase:
+        """A file as it is, or a part of it; a folder as one file. Streamed while borg reads it.
+
+        A tar has everything but ACLs, extended attributes, and the fractions of seconds. A zip has no hard links
+        either (each becomes a file), no pipes and no devices; odd characters of names are spelled as %XX.
+        """
         archive = self.get_object()
+        packing = request.query_params.get("format", "")
+        if "format" in request.query_params and packing not in PACKINGS:
+            raise ValidationError({"format": [f"A folder can be had as: {', '.join(PACKINGS)}."]})
         with listing_of(archive) as listing:
             item = chosen_item(listing, request)
+        if packing and not item.is_folder:
+            raise ValidationError({"format": ["Only a folder has a format: a file is sent as it is."]})
         try:
-            return start_download(archive, item.id, user=signed_in(request), trigger=Job.Trigger.API)
+            return start_download(
+                archive, item.id, user=signed_in(request), trigger=Job.Trigger.API, packing=packing,
+                headers=request.headers, only_headers=request.method == "HEAD",
+            )  # fmt: skip
+        except Unsatisfiable as error:
+            raise NoSuchRange(str(error), error.content_range) from error
         except NobodyThere as error:
             raise Unavailable(str(error)) from error
         except DownloadFailed as error:

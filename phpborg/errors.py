@@ -12,13 +12,13 @@ from rest_framework.views import exception_handler
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenFailed
 from rest_framework_simplejwt.exceptions import InvalidToken
 
-from accounts.errors import Conflict, TooLarge
+from accounts.errors import Conflict, NoSuchRange, TooLarge
 from jobs.runner import Refused
 
 CODES = {
     400: "invalid", 401: "not_authenticated", 403: "permission_denied", 404: "not_found", 405: "method_not_allowed",
     406: "not_acceptable", 409: "conflict", 413: "too_large", 415: "unsupported_media_type",
-    429: "throttled", 503: "unavailable",
+    416: "range_not_satisfiable", 429: "throttled", 503: "unavailable",
 }  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def answer_error(error: Exception, context: dict[str, Any]) -> Response | None:
     if response is None:
         return None
     response.data = {"error": encodable(error_body(error, response))}
+    if isinstance(error, NoSuchRange):
+        response["Content-Range"] = error.content_range
     if request := context.get("request"):  # schema and docs would answer in their own formats
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     return response

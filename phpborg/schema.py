@@ -35,6 +35,10 @@ ERRORS = {
     409: ("It does not fit the state that things are in.", "The job has already ended."),
     413: ("There is a limit to what is taken.", "This is more than the 2,621,440 bytes that we take."),
     415: ("Only JSON is taken.", 'Unsupported media type "text/plain" in request.'),
+    416: (
+        "The file has no such part; `Content-Range` says how long it is.",
+        "The file has 12 bytes, and none of those that were asked for.",
+    ),
     422: (
         "The `Idempotency-Key` is that of another request.",
         "This Idempotency-Key was sent with another request. Take a new one.",
@@ -48,7 +52,8 @@ ERRORS = {
 ERROR_CODES = {**CODES, 422: "idempotency_key_reused"}
 WAIT = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 CHALLENGE = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer."}}
-HEADERS = {401: CHALLENGE, 429: WAIT, 503: WAIT}
+LENGTH = {"Content-Range": {"schema": {"type": "string"}, "description": "`bytes */12`"}}
+HEADERS = {401: CHALLENGE, 416: LENGTH, 429: WAIT, 503: WAIT}
 
 
 class FailureSerializer(serializers.Serializer[None]):

@@ -196,17 +196,20 @@ def extract_to_stdout(access: Access, name: str, path: str) -> Command:
 
 
 def export_tar(access: Access, name: str, path: str) -> Command:
-    """Prints a tar of one folder (borg's tar knows no ACLs and no extended attributes)."""
-    return access.command(
-        "export-tar",
-        "--log-json",
-        "--bypass-lock",
-        "--tar-filter=cat",
-        access.archive(name),
-        "-",
-        "--",
-        *_exactly([path]),
-    )
+    """Prints a tar of one folder, in GNU's format: no ACLs, no extended attributes, times to the second."""
+    return _export_tar(access, name, _exactly([path]))
+
+
+def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:
+    """Prints a tar of these files and no other.
+
+    `pf:` costs the same for one file and for a thousand; but borg 1.2 ends with a warning of each.
+    """
+    return _export_tar(access, name, [f"pf:{path}" for path in paths])
+
+
+def _export_tar(access: Access, name: str, patterns: Iterable[str]) -> Command:
+    return access.command("export-tar", "--log-json", "--bypass-lock", access.archive(name), "-", "--", *patterns)
 
 
 def mount(access: Access, name: str, folder: str) -> Command:

@@ -6,15 +6,19 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups import catalog
 from backups.catalog import ROOT, Catalog, NotIndexed
-from backups.downloads import DownloadFailed, start_download
+from backups.downloads import DownloadFailed, look_up, start_download
 from backups.filters import ArchiveFilter
 from backups.models import Archive
+from backups.packing import PACKINGS
+from backups.previews import IMAGE_BYTES, TEXT_BYTES, image_of, preview_of
+from backups.ranges import Unsatisfiable
 from backups.runners.index import IndexArchive
 from backups.runners.restore import RestoreFiles, RestoreForm
 from jobs.models import Job
@@ -66,6 +70,7 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
                 "page": page,
                 "previous": page - 1 if page > 1 else None,
                 "next": page + 1 if page * ROWS < count else None,
+                "packings": PACKINGS,
             }
     except NotIndexed:
         return render(request, "archives/unindexed.html", {"archive": archive, **listing_context(archive)})
@@ -75,14 +80,61 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
 @require_GET
 @require(Permission.BACKUP_RESTORE)
 def download(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
-    archive = visible(request, pk)
+    """A file, or the part of it that is asked for; a folder as one file, packed as `format` says."""
+    archive, packing = visible(request, pk), request.GET.get("format", "")
+    who: dict[str, Any] = {"user": signed_in(request), "trigger": Job.Trigger.USER}
     try:
-        return start_download(archive, entry, user=signed_in(request), trigger=Job.Trigger.USER)
+        return start_download(archive, entry, packing=packing, headers=request.headers, **who)
+    except Unsatisfiable as error:
+        return HttpResponse(status=416, headers={"Content-Range": error.content_range})
     except NotIndexed:
         return redirect("archive_browse", pk=pk)
     except (DownloadFailed, Refused) as error:
         messages.error(request, str(error))
         return redirect("archive_browse", pk=pk)
+
+
+@require_GET
+@require(Permission.BACKUP_RESTORE)
+@never_cache
+def preview(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
+    """The beginning of a text, or an image."""
+    archive = visible(request, pk)
+    try:
+        wanted = look_up(archive, entry)
+        if not wanted.item.is_file:
+            return redirect("archive_folder", pk=pk, folder=entry)
+        seen = preview_of(wanted, user=signed_in(request))
+        with Catalog(archive) as listing:
+            trail = listing.trail(wanted.item)
+    except NotIndexed:
+        return redirect("archive_browse", pk=pk)
+    except (DownloadFailed, Refused) as error:
+        messages.error(request, str(error))
+        return redirect("archive_browse", pk=pk)
+    context = {
+        "archive": archive, "item": wanted.item, "size": wanted.size, "folders": trail[:-1], "preview": seen,
+        "shows_image": seen.image and wanted.size <= IMAGE_BYTES, "image_bytes": IMAGE_BYTES, "text_bytes": TEXT_BYTES,
+    }  # fmt: skip
+    return render(request, "archives/preview.html", context)
+
+
+@require_GET
+@require(Permission.BACKUP_RESTORE)
+@never_cache
+def image(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
+    """For the preview's <img> alone: an image by what is in it, never by its name."""
+    try:
+        wanted = look_up(visible(request, pk), entry)
+        found = image_of(wanted, user=signed_in(request)) if wanted.item.is_file else None
+    except NotIndexed:
+        return redirect("archive_browse", pk=pk)
+    except (DownloadFailed, Refused) as error:
+        messages.error(request, str(error))
+        return redirect("archive_browse", pk=pk)
+    if found is None:
+        raise Http404
+    return found
 
 
 @require_http_methods(["GET", "POST"])

@@ -1,6 +1,7 @@
 """Commands on our own machine."""
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
@@ -8,11 +9,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from servers.ssh.command import Command
 from servers.ssh.transport import CHUNK, Lines, NoProgram, Output, Tick
 
+BULK_BYTES, BULK_PAUSE_SECONDS = 1024 * 1024, 0.002
 GRACE_SECONDS = {signal.SIGINT: 8.0, signal.SIGTERM: 4.0, signal.SIGKILL: 4.0}
 
 
@@ -21,8 +23,11 @@ class Local:
 
     name = "the worker's machine"
 
+    def __init__(self, *, in_bulk: bool = False) -> None:
+        self._in_bulk = in_bulk  # for what prints more than a program reads well: borg writes a tar in pieces of 10 kB
+
     def start(self, command: Command, tick: Tick) -> "LocalProcess":
-        return LocalProcess(spawn(command), command.stdin, tick)
+        return LocalProcess(spawn(command), command.stdin, tick, in_bulk=self._in_bulk)
 
 
 def spawn(command: Command) -> subprocess.Popen[bytes]:
@@ -46,12 +51,23 @@ def _own_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "TMPDIR") if name in os.environ}
 
 
+def _enlarge(pipe: IO[bytes] | None) -> bool:
+    """Whether the system let this pipe hold more than usual: it grants a user only so much in all."""
+    try:
+        return bool(pipe and fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BULK_BYTES))
+    except OSError:
+        return False
+
+
 class LocalProcess:
     position: int | None = None
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, tick: Tick) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, tick: Tick, *, in_bulk: bool = False) -> None:
         self._process = process
         self._tick = tick
+        self._last = 0  # bytes that came at once
+        # Only a pipe that takes more meanwhile makes a pause worth it.
+        self._in_bulk = in_bulk and _enlarge(process.stdout)
         assert process.stdin
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(stdin)
@@ -65,7 +81,7 @@ class LocalProcess:
             while selector.get_map():
                 self._tick()
                 for key, _ in selector.select(timeout=1.0):
-                    data = os.read(key.fd, CHUNK)
+                    data = self._read(key.fd)
                     if not data:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is self._process.stdout:
@@ -77,6 +93,15 @@ class LocalProcess:
             self._tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1.0)
+
+    def _read(self, fd: int) -> bytes:
+        if not self._in_bulk:
+            return os.read(fd, CHUNK)
+        if self._last < BULK_BYTES // 2:
+            time.sleep(BULK_PAUSE_SECONDS)
+        data = os.read(fd, BULK_BYTES)
+        self._last = len(data)
+        return data
 
     def exit_code(self) -> int | None:
         code = self._process.wait()

@@ -1,8 +1,10 @@
-"""A file, or a folder as a tar, out of a real archive and through a job to the browser."""
+"""A file or a part of it, or a folder as a tar, out of a real archive and through a job to the browser."""
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from accounts import encryption
 from accounts.models import User
 from backups import catalog
 from backups.catalog import Catalog, Item
-from backups.downloads import DownloadFailed, disposition, start_download
+from backups.downloads import DownloadFailed, Wanted, disposition, look_up, start_download, stream
 from backups.models import Archive, Repository
 from backups.runners.download import DownloadFile
 from backups.runners.index import IndexArchive
@@ -53,8 +55,8 @@ def body(response: Any) -> bytes:
     return async_to_sync(read)()
 
 
-def download(archive: Archive, path: bytes, *, user: User | None = None) -> Any:
-    return start_download(archive, number_of(archive, path), user=user, trigger=Job.Trigger.USER)
+def download(archive: Archive, path: bytes, *, user: User | None = None, **how: Any) -> Any:
+    return start_download(archive, number_of(archive, path), user=user, trigger=Job.Trigger.USER, **how)
 
 
 def tree_of(tar: bytes) -> dict[bytes, tuple[str, bytes]]:
@@ -123,6 +125,95 @@ def test_a_folder_arrives_as_a_tar_of_all_that_is_below_it(indexed: Archive, tre
     assert found == {folder + b"/" + path: value for path, value in expected.items()}
 
 
+# --- A part of a file -------------------------------------------------------------------------
+
+
+def part(response: Any) -> bytes:
+    assert response.status_code == 206
+    response.status_code = 200
+    return body(response)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0), ("bytes=0-99", 0, 99), ("bytes=262144-300000", 262_144, 300_000),
+        ("bytes=1-", 1, 699_999), ("bytes=699999-", 699_999, 699_999), ("bytes=650000-999999999", 650_000, 699_999),
+        ("bytes=-1", 699_999, 699_999), ("bytes=-300000", 400_000, 699_999), ("bytes=-999999999", 0, 699_999),
+    ],
+)  # fmt: skip
+def test_a_part_is_what_stands_there_and_nothing_else(
+    indexed: Archive, tree: Tree, workers: Workers, asked: str, first: int, last: int
+) -> None:
+    """Red when all of the file is sent, or borg's being ended is taken for a failure."""
+    response = download(indexed, b"src/sizes/pieces", headers={"Range": asked})
+    assert response["Content-Range"] == f"bytes {first}-{last}/700000"
+    assert response["Content-Length"] == str(last - first + 1)
+    assert part(response) == tree.bytes_of(b"src/sizes/pieces")[first : last + 1]
+    workers.join()
+    job = Job.objects.get(type="download")
+    assert (job.status, job.result) == ("completed", {"bytes": last - first + 1})
+
+
+@pytest.mark.e2e
+def test_of_a_large_file_no_more_is_read_than_was_asked_for(indexed: Archive, workers: Workers) -> None:
+    """Red when borg goes on to the end of the file."""
+    response = download(indexed, b"src/sizes/big", headers={"Range": "bytes=1000000-1000009"})
+    assert part(response) == bytes(10)
+    workers.join()
+    assert Job.objects.get(type="download").progress["original"] < BIG_BYTES // 2
+
+
+@pytest.mark.e2e
+def test_a_download_that_broke_off_goes_on_with_what_is_missing(indexed: Archive, tree: Tree) -> None:
+    whole = download(indexed, b"src/sizes/pieces")
+    etag = whole["ETag"]
+    had = body(whole)[:300_001]
+    rest = download(indexed, b"src/sizes/pieces", headers={"Range": f"bytes={len(had)}-", "If-Range": etag})
+    assert had + part(rest) == tree.bytes_of(b"src/sizes/pieces")
+    assert rest["ETag"] == etag
+    other = download(indexed, b"src/sizes/pieces", headers={"Range": "bytes=5-9", "If-Range": '"another"'})
+    assert body(other) == tree.bytes_of(b"src/sizes/pieces")
+
+
+@pytest.mark.e2e
+def test_each_file_of_each_archive_has_a_tag_of_its_own(indexed: Archive) -> None:
+    tags = [download(indexed, path)["ETag"] for path in (b"src/dated", b"src/sizes/empty", b"src/dated")]
+    assert (tags[0] == tags[2], tags[0] != tags[1], tags[0][0] + tags[0][-1]) == (True, True, '""')
+    before = tags[0]
+    wanted = look_up(indexed, number_of(indexed, b"src/dated"))
+    wanted.archive.borg_id = "ef" * 32
+    assert wanted.etag != before
+
+
+@pytest.mark.e2e
+def test_a_hard_link_can_be_had_in_parts(indexed: Archive) -> None:
+    assert part(download(indexed, b"src/links/second", headers={"Range": "bytes=4-10"})) == b"content"
+
+
+@pytest.mark.e2e
+def test_a_folder_has_no_parts(indexed: Archive) -> None:
+    response = download(indexed, b"src/names", headers={"Range": "bytes=0-9"})
+    assert "Content-Range" not in response
+    assert len(tree_of(body(response))) == len(STRANGE_NAMES) + 1
+
+
+@pytest.mark.e2e
+def test_a_file_that_is_longer_or_shorter_than_its_listing_never_looks_whole(
+    indexed: Archive, workers: Workers
+) -> None:
+    """What uvicorn then does is break the connection; here the response's promise is looked at."""
+    for size in (3, 7):
+        with Catalog(indexed) as listing:
+            item = listing.find(b"src/dated")
+        assert item
+        wanted = Wanted(indexed, replace(item, size=size), b"src/dated", size)
+        response = stream(wanted, user=None, trigger=Job.Trigger.USER)
+        assert len(body(response)) == 5 != size
+        workers.join()
+
+
 # --- The job behind it ------------------------------------------------------------------------
 
 
@@ -189,6 +280,39 @@ def test_the_page_and_the_api_hand_out_the_same(as_admin: Client, api_admin: API
 
 
 @pytest.mark.e2e
+def test_the_page_and_the_api_hand_out_parts(as_admin: Client, api_admin: APIClient, indexed: Archive) -> None:
+    number = number_of(indexed, b"src/dated")
+    for client, path in (
+        (as_admin, f"/archives/{indexed.pk}/download/{number}"),
+        (api_admin, f"/api/archives/{indexed.pk}/download?entry={number}"),
+    ):
+        whole = client.get(path)
+        assert (whole["Accept-Ranges"], body(whole)) == ("bytes", b"dated")
+        assert part(client.get(path, headers={"Range": "bytes=1-3"})) == b"ate"
+        assert body(client.get(path, headers={"Range": "bytes=1-2,4-4"})) == b"dated"
+        refused = client.get(path, headers={"Range": "bytes=5-"})
+        assert (refused.status_code, refused["Content-Range"]) == (416, "bytes */5")
+    assert refused.json()["error"]["code"] == "range_not_satisfiable"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("accepted", ["*/*", "application/zip", "text/html"])
+def test_the_page_and_the_api_pack_a_folder_as_they_are_asked(
+    as_admin: Client, api_admin: APIClient, indexed: Archive, accepted: str
+) -> None:
+    """Red with DRF's own `format`, which takes it for one of its renderers and says 404."""
+    number = number_of(indexed, b"src/names")
+    for client, path in (
+        (as_admin, f"/archives/{indexed.pk}/download/{number}?format=zip"),
+        (api_admin, f"/api/archives/{indexed.pk}/download?path=src/names&format=zip"),
+    ):
+        response = client.get(path, headers={"Accept": accepted})
+        with zipfile.ZipFile(io.BytesIO(body(response))) as found:
+            assert len(found.namelist()) == len(STRANGE_NAMES) + 1
+        assert response["Content-Disposition"].startswith('attachment; filename="names.zip"')
+
+
+@pytest.mark.e2e
 def test_what_fails_leads_back_to_the_page_or_is_409(as_admin: Client, api_admin: APIClient, indexed: Archive) -> None:
     number = number_of(indexed, b"src/dated")
     Repository.objects.update(passphrase_encrypted=encryption.encrypt("wrong"))
@@ -230,7 +354,10 @@ def test_a_number_that_is_not_in_the_listing_is_said(as_admin: Client, small: Ar
     [
         ("", 400), ("?path=d&entry=1", 400), ("?entry=x", 400), ("?entry=0", 400), ("?entry=-1", 400),
         (f"?entry={10**30}", 400), ("?entry=999", 404), ("?path=nothing", 404), ("?path=", 404), ("?path=/", 404),
-        ("?paht=d", 400),
+        ("?paht=d", 400), ("?path=../etc", 404), ("?path=d/../d/file", 404), ("?path=d/./file", 404),
+        ("?path=d&format=rar", 400), ("?path=d&format=", 400), ("?path=d&format=ZIP", 400),
+        ("?path=d&format=json", 400),
+        ("?path=d/file&format=zip", 400), ("?path=nothing&format=zip", 404),
     ],
 )  # fmt: skip
 def test_the_api_refuses_what_names_nothing(api_admin: APIClient, small: Archive, query: str, status: int) -> None:
@@ -238,6 +365,55 @@ def test_the_api_refuses_what_names_nothing(api_admin: APIClient, small: Archive
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
     assert not Job.objects.filter(type="download").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "packing", "said"),
+    [
+        (b"d", "rar", "A folder can be had as: tar.zst, tar.gz, zip, tar."),
+        (b"d/file", "zip", "Only a folder has a format"),
+    ],
+)
+def test_a_format_that_there_is_not_is_said(
+    as_admin: Client, small: Archive, path: bytes, packing: str, said: str
+) -> None:
+    number = number_of(small, path)
+    answer = as_admin.get(f"/archives/{small.pk}/download/{number}?format={packing}", follow=True)
+    assert said in answer.getvalue().decode()
+    assert not Job.objects.filter(type="download").exists()
+
+
+@pytest.mark.django_db
+def test_a_part_that_is_not_there_starts_no_job(as_admin: Client, api_admin: APIClient, small: Archive) -> None:
+    number = number_of(small, b"d/file")
+    for client, path in (
+        (as_admin, f"/archives/{small.pk}/download/{number}"),
+        (api_admin, f"/api/archives/{small.pk}/download?entry={number}"),
+    ):
+        answer = client.get(path, headers={"Range": "bytes=999-"})
+        assert (answer.status_code, answer["Content-Range"][:8]) == (416, "bytes */")
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+def test_who_asks_for_the_headers_alone_starts_nothing(api_admin: APIClient, small: Archive) -> None:
+    """Red when HEAD does what GET does: borg would read all of it for nobody."""
+    path = f"/api/archives/{small.pk}/download"
+    file, folder = api_admin.head(f"{path}?path=d/file"), api_admin.head(f"{path}?path=d&format=zip")
+    assert (file.status_code, file["Accept-Ranges"], file["ETag"][0]) == (200, "bytes", '"')
+    assert (folder.status_code, folder["Accept-Ranges"]) == (200, "none")
+    assert 'filename="d.zip"' in folder["Content-Disposition"]
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+def test_an_archive_that_was_deleted_meanwhile_is_404(as_admin: Client, api_admin: APIClient, small: Archive) -> None:
+    number, pk = number_of(small, b"d/file"), small.pk
+    small.delete()
+    for path in (f"download/{number}", f"preview/{number}", f"preview/{number}/image"):
+        assert as_admin.get(f"/archives/{pk}/{path}").status_code == 404
+    assert api_admin.get(f"/api/archives/{pk}/download?entry={number}").status_code == 404
 
 
 @pytest.mark.django_db

@@ -1,11 +1,14 @@
 """`make bench`: speed and memory, measured side by side in one run. A table for people, a JSON line for machines.
 
-    python -m tests.bench [relay] [prune] [latency] [queue] [tick] [api] [streams] [memory] [catalog] [--rounds N]
+    python -m tests.bench [relay] [prune] [download] [latency] [queue] [tick] [api] [streams] [memory] [catalog]
+                          [--rounds N] [--megabytes N]
 
 - relay: a backup of 1 GB in 5,000 files, first and unchanged second, by a worker through the relay, beside
   plain `borg create` over OpenSSH to the same disk; alternating, each round with caches of its own; the
   ratio of the medians. Ours is the whole job, from its start to its end in the row.
 - prune: the same files, 50 of them changed, right after retention deleted an archive, beside plain borg after a prune.
+- download: a folder of 2 GB (`--megabytes`) as .tar.zst over HTTP, beside `borg export-tar | zstd` on the same
+  repository, alternating; and the peaks of the web process and of the job's.
 - latency: from the POST to the first word that borg on the server says; warm worker.
 - queue: an empty job from `enqueue` to its end in the row, warm worker; then 200 jobs of a known length over 20
   holds with 8 workers: all end, no hold is held twice, and how much of the time the workers were busy with jobs.
@@ -32,6 +35,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from phpborg.embedded import free_port
 from tests.bench.catalog import catalog
@@ -39,6 +43,7 @@ from tests.bench.catalog import catalog
 SETTINGS = "tests.bench.settings"
 FILES, FILE_BYTES = 5_000, 200_000
 SMALL_FILES = 200_000
+MEGABYTES = 2_000  # of the folder that is downloaded
 LATENCY_ROUNDS = 30
 EMPTY_JOBS = 100
 NAPS, HOLDS, WORKERS, NAP_SECONDS = 200, 20, 8, 2.0
@@ -49,8 +54,9 @@ LISTENERS, SINGLE_EVENTS, BURSTS, BURST_EVENTS = 1_000, 40, 4, 10
 class Bench:
     """A site of its own: Redis, one worker, sshd, in a temporary directory on the disk of the project."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, megabytes: int = MEGABYTES) -> None:
         self.directory = directory
+        self.megabytes = megabytes
         self.home = directory / "home"  # of "the server"
         os.environ.update(
             PHPBORG_DATA_DIR=str(directory / "data"), DJANGO_SETTINGS_MODULE=SETTINGS, PHPBORG_PORT=str(free_port())
@@ -265,6 +271,66 @@ def plain_after_prune(bench: Bench, source: Path, number: int) -> float:
     subprocess.run(["borg", "prune", "--keep-last=1", repository], check=True, env=env, capture_output=True)
     change_some(source)
     return plain_create(repository, env, "third", source)
+
+
+# --- download ---------------------------------------------------------------------------------
+
+
+def download(bench: Bench, rounds: int) -> dict[str, Any]:
+    """Half of each file does not compress; the listing is read before."""
+    from backups.models import Archive
+    from backups.runners.create import RunBackup
+    from phpborg.embedded import Child, answers, wait_until
+    from phpborg.stack import web_command
+
+    source = make_files(bench.directory / "downloaded", bench.megabytes, 1_000_000)
+    plan = bench.plan("download", source)
+    archive = Archive.objects.with_scope().get(pk=bench.wait(RunBackup.enqueue(plan)).result["archive"])
+    bench.idle()
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    peaks: dict[str, int] = {"worker": 0, "job": 0}
+    end = threading.Event()
+    with Child("web", web_command(), log=bench.directory / "web.log") as web:
+        wait_until(lambda: answers(int(os.environ["PHPBORG_PORT"])), seconds=30, what="The web process")
+        threading.Thread(target=watch_memory, args=(bench.worker.pid, peaks, end), daemon=True).start()
+        for number in range(rounds):
+            ways = [("ours", downloaded), ("plain", exported)]
+            for name, way in ways if number % 2 == 0 else reversed(ways):
+                settle()
+                seconds[name].append(way(archive, source))
+                bench.idle()
+        end.set()
+        web_bytes = peak_of(web.pid)
+    a, b = (statistics.median(seconds[name]) for name in ("ours", "plain"))
+    return {
+        "megabytes": bench.megabytes, "rounds": rounds, "ours_s": round(a, 2), "plain_s": round(b, 2),
+        "ratio": round(a / b, 3), "job_mb": round(peaks["job"] / 1e6), "web_mb": round(web_bytes / 1e6),
+    }  # fmt: skip
+
+
+def downloaded(archive: Any, source: Path) -> float:
+    """Seconds to the last byte, of which nothing is kept."""
+    asked = urlencode({"path": str(source), "format": "tar.zst"})
+    url = f"http://localhost:{os.environ['PHPBORG_PORT']}/api/archives/{archive.pk}/download?{asked}"
+    began = time.monotonic()
+    subprocess.run(
+        ["curl", "-sSf", "-4", "-o", "/dev/null", "-H", f"Authorization: Bearer {access_token()}", url], check=True
+    )
+    return time.monotonic() - began
+
+
+def exported(archive: Any, source: Path) -> float:
+    from django.conf import settings
+
+    repository = archive.repository
+    env = {
+        **os.environ, "BORG_PASSPHRASE": repository.passphrase(), "BORG_BASE_DIR": str(settings.BORG_BASE_DIR),
+        "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
+    }  # fmt: skip
+    words = ["borg", "export-tar", f"{repository.path}::{archive.name}", "-", f"pp:{str(source).lstrip('/')}"]
+    began = time.monotonic()
+    subprocess.run(f"{shlex.join(words)} | zstd -q -c > /dev/null", shell=True, check=True, env=env)
+    return time.monotonic() - began
 
 
 # --- latency ----------------------------------------------------------------------------------
@@ -553,14 +619,17 @@ def command_of(pid: int) -> bytes:
 # --- Telling ----------------------------------------------------------------------------------
 
 MEASURES = {
-    "relay": relay, "prune": prune, "latency": latency, "queue": queue, "tick": tick, "api": api, "streams": streams,
-    "memory": memory, "catalog": catalog,
+    "relay": relay, "prune": prune, "download": download, "latency": latency, "queue": queue, "tick": tick, "api": api,
+    "streams": streams, "memory": memory, "catalog": catalog,
 }  # fmt: skip
 Bound = tuple[str, tuple[str, ...], float, str]
 BOUNDS: list[Bound] = [
     ("relay, first backup", ("relay", "first", "ratio"), 1.15, "x plain borg"),
     ("relay, unchanged second", ("relay", "second", "ratio"), 1.15, "x plain borg"),
     ("relay, incremental after a prune", ("prune", "ratio"), 1.5, "x plain borg"),
+    ("download of a folder, tar.zst", ("download", "ratio"), 1.25, "x plain borg and zstd"),
+    ("peak memory of its job", ("download", "job_mb"), 100, "MB"),
+    ("peak memory of the web process", ("download", "web_mb"), 150, "MB"),
     ("POST to borg's first word, p95", ("latency", "borg_first_word_s", "p95"), 1.0, "s"),
     ("empty job, enqueue to end, median", ("queue", "enqueue_to_completed_s", "median"), 0.15, "s"),
     ("repositories held twice", ("queue", "held_twice"), 0, ""),
@@ -604,11 +673,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure phpBorg.")
     parser.add_argument("measures", nargs="*", default=[], help=", ".join(MEASURES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=MEGABYTES, help="of the folder that is downloaded")
     asked = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="phpborg-bench-", dir="/tmp"))
     found: dict[str, Any] = {}
     try:
-        with Bench(directory) as bench:
+        with Bench(directory, megabytes=asked.megabytes) as bench:
             for name in asked.measures or MEASURES:
                 print(f"measuring {name} ...", file=sys.stderr, flush=True)
                 found[name] = MEASURES[name](bench, asked.rounds)

@@ -37,6 +37,7 @@ ALL: dict[str, Callable[[Access], Command]] = {
     "extract": lambda access: commands.extract(access, "a", ["etc"], directory="/restore"),
     "extract_to_stdout": lambda access: commands.extract_to_stdout(access, "a", "etc/hosts"),
     "export_tar": lambda access: commands.export_tar(access, "a", "etc"),
+    "export_files": lambda access: commands.export_files(access, "a", ["etc/hosts"]),
 }
 each_command = pytest.mark.parametrize("command_of", ALL.values(), ids=ALL)
 
@@ -108,7 +109,7 @@ def test_extract_to_stdout_prints_one_file() -> None:
 
 def test_export_tar_prints_one_folder() -> None:
     assert commands.export_tar(HERE, "a", "etc").argv == (
-        "/opt/borg", "export-tar", "--log-json", "--bypass-lock", "--tar-filter=cat", "/pool/web-1::a", "-", "--",
+        "/opt/borg", "export-tar", "--log-json", "--bypass-lock", "/pool/web-1::a", "-", "--",
         "pp:etc",
     )  # fmt: skip
 

@@ -38,6 +38,7 @@ def test_an_administrator_protects_a_server_and_gets_a_file_back(
     run_and_follow(page, new_page())
     restore_a_file(page, source, tmp_path / "restored here")
     download_a_file(page, source)
+    look_at_a_file(page, source)
 
 
 def add_server(page: Page, sshd: Sshd, home: Path) -> None:
@@ -137,3 +138,11 @@ def download_a_file(page: Page, source: Path) -> None:
     path = started.value.path()
     assert started.value.suggested_filename == "noise-3.bin"
     assert Path(path).read_bytes() == (source / "noise-3.bin").read_bytes()
+
+
+def look_at_a_file(page: Page, source: Path) -> None:
+    """On the folder's page, where the story is."""
+    page.get_by_role("link", name="conf.d", exact=True).click()
+    name = "it's <b>bold & café.conf"
+    page.get_by_role("link", name=name, exact=True).click()
+    expect(page.locator(".preview-text")).to_have_text((source / "conf.d" / name).read_text())

@@ -3,6 +3,7 @@
 import getpass
 import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx
 import pytest
 import redis
 
+from backups.zipping import spelled
 from phpborg.embedded import Sshd
 from servers.ssh.remote import HostKey
 from tests.e2e.conftest import Site, finished, until
@@ -152,6 +154,40 @@ def test_a_program_gets_every_byte_back(client: httpx.Client, running: Any, sour
     for path in source.iterdir():
         assert (target / path.relative_to("/")).read_bytes() == path.read_bytes()
     assert not list(Path.cwd().glob("never*")) and not (tmp_path / "never").exists()
+
+
+def test_an_interrupted_download_goes_on_where_it_was(
+    client: httpx.Client, running: Any, source: Path, site: Site, tmp_path: Path
+) -> None:
+    """Red when a range is not heeded: curl would refuse, or write the beginning once more."""
+    archive = finished(client, running)["result"]["archive"]
+    until(lambda: client.get(f"/archives/{archive}/files").status_code == 200)
+    asked, file = {"path": str(source / "noise-1.bin")}, tmp_path / "noise"
+    with client.stream("GET", f"/archives/{archive}/download", params=asked) as answer, file.open("wb") as out:
+        for piece in answer.iter_raw():
+            out.write(piece)
+            if out.tell() > 1_000_000:
+                break
+    assert 1_000_000 < file.stat().st_size < 10_000_000
+    words = ["curl", "-sSfG", "-C", "-", "-o", str(file), "-H", f"Authorization: {client.headers['Authorization']}"]
+    words += ["--data-urlencode", f"path={asked['path']}", f"{site.url}/api/archives/{archive}/download"]
+    subprocess.run(words, check=True)
+    assert file.read_bytes() == (source / "noise-1.bin").read_bytes()
+
+
+@pytest.mark.parametrize(("packing", "unpack"), [("tar.zst", ["tar", "--zstd", "-xf"]), ("zip", ["unzip", "-q"])])
+def test_a_program_gets_a_folder_as_it_likes(
+    client: httpx.Client, running: Any, source: Path, tmp_path: Path, packing: str, unpack: list[str]
+) -> None:
+    archive = finished(client, running)["result"]["archive"]
+    until(lambda: client.get(f"/archives/{archive}/files").status_code == 200)
+    answer = client.get(f"/archives/{archive}/download", params={"path": str(source), "format": packing})
+    file = tmp_path / f"folder.{packing}"
+    file.write_bytes(answer.content)
+    subprocess.run([*unpack, str(file)], cwd=tmp_path, check=True)
+    for path in source.iterdir():
+        name = spelled(path.name) if packing == "zip" else path.name
+        assert (tmp_path / source.relative_to("/") / name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_a_second_backup_takes_almost_nothing_more(client: httpx.Client, running: Any, plan: Any) -> None:

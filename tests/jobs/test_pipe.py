@@ -10,7 +10,7 @@ import pytest
 from accounts.encryption import WrongKey
 from jobs import pipe as pipe_module
 from jobs.errors import Cancelled, Failure
-from jobs.pipe import AHEAD, PIECE_BYTES, NobodyReads, Pipe, WriterFailed
+from jobs.pipe import AHEAD, ALIVE_SECONDS, PIECE_BYTES, NobodyReads, Outgoing, Pipe, WriterFailed
 
 PATIENCE_SECONDS = 20
 
@@ -229,3 +229,48 @@ def test_two_pipes_do_not_meet(ends: tuple[Pipe, Pipe]) -> None:
     ends[0].write(b"x", nothing)
     with pytest.raises(TimeoutError):
         other.read(seconds=0.05)
+
+
+# --- What gathers before it is sent -------------------------------------------------------------
+
+
+def test_little_things_are_sent_together(ends: tuple[Pipe, Pipe]) -> None:
+    writer, reader = ends
+    outgoing = Outgoing(writer, nothing)
+    for _ in range(PIECE_BYTES // 1000 + 1):
+        outgoing.write(b"x" * 1000)
+    assert writer._length() == 1
+    outgoing.write(b"the rest")
+    outgoing.flush()
+    writer.finish()
+    assert read_all(reader) == b"x" * 1000 * (PIECE_BYTES // 1000 + 1) + b"the rest"
+    assert outgoing.bytes == 1000 * (PIECE_BYTES // 1000 + 1) + 8
+
+
+def test_a_writer_that_waits_shows_that_it_lives(ends: tuple[Pipe, Pipe], clock: list[float]) -> None:
+    """Red without it: in a large archive borg says nothing for minutes, and the reader would give up."""
+    writer, reader = ends
+    outgoing = Outgoing(writer, nothing)
+    outgoing.tick()
+    assert writer._length() == 0
+    clock[0] += ALIVE_SECONDS
+    outgoing.tick()
+    outgoing.tick()
+    assert reader.read(seconds=PATIENCE_SECONDS) == b""
+    assert writer._length() == 0
+    outgoing.write(b"x")
+    clock[0] += ALIVE_SECONDS
+    outgoing.tick()
+    assert reader.read(seconds=PATIENCE_SECONDS) == b"x"
+
+
+def test_a_writer_that_only_shows_that_it_lives_finds_out_that_nobody_reads(
+    ends: tuple[Pipe, Pipe], clock: list[float]
+) -> None:
+    outgoing = Outgoing(ends[0], nothing)
+    for _ in range(AHEAD):
+        clock[0] += ALIVE_SECONDS
+        outgoing.tick()
+    clock[0] += ALIVE_SECONDS
+    with pytest.raises(NobodyReads):
+        outgoing.tick()

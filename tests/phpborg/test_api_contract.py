@@ -85,6 +85,7 @@ CONTRACT = [
     Row("get", "/api/archives/{archive}/files?path=etc", VIEW, 200),
     Row("get", "/api/archives/{archive}/files?search=host", VIEW, 200),
     Row("get", "/api/archives/{archive}/download?path=etc", RESTORE, 503),  # no worker is there to send it
+    Row("get", "/api/archives/{archive}/download?path=etc&format=zip", RESTORE, 503),
     Row("post", "/api/archives/{archive}/mount", RESTORE, 202, {"hours": 2}),
     Row("delete", "/api/archives/{mounted}/mount", RESTORE, 202),
     Row("post", "/api/archives/{archive}/restore", RESTORE, 202, {"directory": "/srv/back", "paths": ["etc"]}),

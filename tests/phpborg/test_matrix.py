@@ -54,7 +54,8 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
 
     "find": (VIEW, LOOK),
     "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
-    "archive_download": (RESTORE, LOOK), "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
+    "archive_download": (RESTORE, LOOK), "archive_preview": (RESTORE, LOOK), "archive_image": (RESTORE, LOOK),
+    "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
     "archive_pin": (MANAGE, ACT), "archive_comment": (MANAGE, ACT), "archive_trust": (MANAGE, ACT),
     "archive_diff": (VIEW, LOOK), "archive_differences": (VIEW, FILL_IN),
 
@@ -105,7 +106,8 @@ def addresses(archive: Archive) -> dict[str, str]:
     special: dict[str, dict[str, Any]] = {
         "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},
         "archive_differences": {"pk": archive.pk, "other": make_archive(plan).pk},
-        "archive_download": {"pk": archive.pk, "entry": 1}, "job_start": {"job_type": "backup", "pk": plan.pk},
+        **{name: {"pk": archive.pk, "entry": 1} for name in ("archive_download", "archive_preview", "archive_image")},
+        "job_start": {"job_type": "backup", "pk": plan.pk},
     }  # fmt: skip
     found = {}
     for path, space, pattern in patterns(get_resolver()):
