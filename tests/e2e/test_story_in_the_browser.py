@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from phpborg.embedded import Sshd
+from phpborg.embedded import Sshd, wait_until
 from servers.ssh.remote import HostKey
 
 pytestmark = pytest.mark.xdist_group("site")
@@ -39,6 +39,7 @@ def test_an_administrator_protects_a_server_and_gets_a_file_back(
     restore_a_file(page, source, tmp_path / "restored here")
     download_a_file(page, source)
     look_at_a_file(page, source)
+    get_the_version_before_back(page, source, tmp_path / "as it was")
 
 
 def add_server(page: Page, sshd: Sshd, home: Path) -> None:
@@ -146,3 +147,33 @@ def look_at_a_file(page: Page, source: Path) -> None:
     name = "it's <b>bold & café.conf"
     page.get_by_role("link", name=name, exact=True).click()
     expect(page.locator(".preview-text")).to_have_text((source / "conf.d" / name).read_text())
+
+
+def get_the_version_before_back(page: Page, source: Path, target: Path) -> None:
+    """The worst day: by name, over all archives, the version before the last; four clicks."""
+    file = source / "conf.d" / "it's <b>bold & café.conf"
+    before = file.read_bytes()
+    file.write_text("answer = 43, by mistake\n")
+    page.goto("/plans")
+    page.get_by_role("button", name="Run now").click()
+    expect(page.locator("#job h1 .state")).to_contain_text("completed", timeout=60_000)
+    wait_until(lambda: versions_found(page) == 2, seconds=60, what="The listing of both archives")
+
+    page.goto("/")
+    page.get_by_role("link", name="Find a file").click()
+    page.get_by_placeholder("Name, part of a path").fill("BOLD & CAFÉ")
+    page.get_by_role("button", name="Find").click()
+    found = page.locator(".found")
+    expect(found.locator(".path")).to_have_text(str(file))
+    older = found.locator("tbody tr").nth(1)
+    expect(older).to_contain_text(f"{len(before)} B")
+    older.get_by_role("link", name="Restore").click()
+    page.get_by_label("Into the directory").fill(str(target))
+    page.get_by_role("button", name="Restore one entry to web-1").click()
+    expect(page.locator("#job h1 .state")).to_contain_text("completed", timeout=60_000)
+    assert (target / file.relative_to("/")).read_bytes() == before
+
+
+def versions_found(page: Page) -> int:
+    page.goto("/files?search=caf%C3%A9.conf")
+    return page.locator(".found tbody tr").count()
