@@ -4,6 +4,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.dependents import dependents_of
+from backups import catalog
 from backups.models import Repository
 from backups.runners.import_ import refuse_in_use
 from jobs.models import Job
@@ -29,4 +30,7 @@ def forget(repository: Repository, *, leave_data: bool = False) -> None:
             "read it any more. If that is meant, say leave_data=true."
         )
         raise Refused(sentence % {"where": locked.location})
+    key = repository.pk
     repository.delete()
+    # What is left of it in the data directory is worth no failure.
+    transaction.on_commit(lambda: catalog.drop_all(key), robust=True)

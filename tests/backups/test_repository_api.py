@@ -9,6 +9,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry
+from backups.catalog.store import file_of
 from backups.models import Plan, Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
@@ -89,10 +90,17 @@ def test_what_would_be_lost_is_said_before(api_admin: APIClient, repository: Rep
     assert Repository.objects.exists()
 
 
-def test_who_knows_that_strikes_it_off_and_nothing_else_happens(api_admin: APIClient, repository: Repository) -> None:
+def test_who_knows_that_strikes_it_off_and_nothing_else_happens(
+    api_admin: APIClient, repository: Repository, django_capture_on_commit_callbacks: Any
+) -> None:
     folder = Path(repository.path)
     folder.mkdir()
-    assert api_admin.delete(url(repository, "?leave_data=true")).status_code == 204
+    listing = file_of(repository.pk)
+    listing.parent.mkdir(parents=True)
+    listing.touch()
+    with django_capture_on_commit_callbacks(execute=True):
+        assert api_admin.delete(url(repository, "?leave_data=true")).status_code == 204
+    assert not listing.exists()
     assert folder.is_dir()
     assert not Repository.objects.exists()
     entry = AuditEntry.objects.get(action="repository.forgotten")
