@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, find, importing, plans, pools, repositories, retention, servers
+from backups.views import archives, find, importing, plans, pools, repositories, restores, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -34,7 +34,7 @@ urlpatterns = [
     path("archives/<int:pk>/browse", archives.browse, name="archive_browse"),
     path("archives/<int:pk>/browse/<int:folder>", archives.browse, name="archive_folder"),
     path("archives/<int:pk>/download/<int:entry>", archives.download, name="archive_download"),
-    path("archives/<int:pk>/restore", archives.restore, name="archive_restore"),
+    path("archives/<int:pk>/restore", restores.restore, name="archive_restore"),
     path("archives/<int:pk>/pin", retention.pin, name="archive_pin"),
     path("archives/<int:pk>/comment", retention.comment, name="archive_comment"),
     path("archives/<int:pk>/delete", retention.delete, name="archive_delete"),
