@@ -139,7 +139,7 @@ class RestoreForm(forms.Form):
         if self.cleaned_data.get("where", "directory") != "directory":
             return ""
         if not directory:
-            raise ValidationError(_("This field is required."))
+            raise ValidationError(self.fields["directory"].error_messages["required"], code="required")
         if not directory.startswith("/"):
             raise ValidationError(_("Enter a path from the root, as /srv/restore."))
         if any(ord(character) < 32 for character in directory):
