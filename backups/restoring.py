@@ -82,6 +82,7 @@ class Complaints:
         self.lines: list[str] = []
         self.paths: list[list[str]] = []
         self.of_no_room = False
+        self.is_fatal = False  # it gave up before the end
         self.last = ""
 
     def take(self, outputs: Iterable[Output]) -> None:
@@ -89,6 +90,7 @@ class Complaints:
             if isinstance(line, str):
                 self.last = line
                 self.of_no_room = self.of_no_room or any(words in line for words in NO_ROOM)
+                self.is_fatal = self.is_fatal or "not recoverable" in line
                 if len(self.lines) < SHOWN:
                     self.lines.append(line)
                     if found := OF_TAR.fullmatch(line):

@@ -35,7 +35,6 @@ from servers.ssh.transport import ConnectionLost, NoSudo, Transport, Unreachable
 
 NEVER_MATCHED = re.compile(r"Include pattern '(?P<path>.*)' never matched\.", re.DOTALL)
 DAMAGED = 102  # borg's warning for a file of which parts are gone and zeros took their place
-TAR_WARNED = 2
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOT_THERE = "It is not in the archive."
 # Where databases live, and what their processes are called.
@@ -326,25 +325,27 @@ class RestoreFiles(ArchiveRunner):
         how = ("--same-owner", "--same-permissions") if as_root else ("--no-same-owner", "--same-permissions")
         tar = Command(("tar", "--extract", "--file=-", *how, f"--directory={directory}"), as_root=True)
         self.log.info(f"$ {command} | {tar}")
-        follower, complaints = Follower(self.log), Complaints()
+        follower, complaints, reads_on = Follower(self.log), Complaints(), True
         with Local().start(command, self.log.checkpoint) as source, machine.open(tar, self.log.checkpoint) as sink:
             for piece in follower.stdout_of(source):
-                if not sink.write(piece) or complaints.of_no_room:
+                reads_on = sink.write(piece) and not complaints.of_no_room
+                if not reads_on:
                     break
                 complaints.take(sink.arrived())
             else:
                 sink.finish()
+            if not complaints.of_no_room:
                 complaints.take(sink)
-            complaints.take(sink.arrived())
             code = sink.exit_code()
         for line in complaints.lines:
             self.log.warning(line)
         if complaints.of_no_room:
             raise self._out_of_room()
-        self._judge(follower.ran, "export-tar", staged=True)
-        if code not in (0, TAR_WARNED):
+        if reads_on:
+            self._judge(follower.ran, "export-tar", staged=True)
+        if not reads_on or complaints.is_fatal or (code != 0 and not complaints.paths):
             why = complaints.last or "no answer"
-            raise TargetUnusable(f"tar on {self.server.name} did not take the files: {why}")
+            raise TargetUnusable(f"tar on {self.server.name} did not take the files: {why}", advice="Is GNU tar there?")
         self.problems += complaints.paths
 
     def _out_of_room(self) -> NoRoom:

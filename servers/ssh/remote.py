@@ -265,7 +265,7 @@ class RemoteProcess:
         self.pid: int | None = None
 
     def write(self, data: bytes) -> bool:
-        """Send `data` as fast as it is taken; False when nobody reads any more. Raises ConnectionLost.
+        """Send `data` as fast as it is taken; False when nobody reads any more: read on for why. Raises ConnectionLost.
 
         What comes back meanwhile is kept: a command that cannot write would never read on.
         """
