@@ -163,6 +163,7 @@ class RestoreFiles(ArchiveRunner):
     icon = "restore"
     priority = Job.Priority.HIGH
     several_at_once = True
+    idle_limit_seconds = 6 * 60 * 60  # of the largest file nothing is heard while it is hashed
 
     @classmethod
     def refuse(cls, subject: Archive) -> None:
@@ -215,7 +216,7 @@ class RestoreFiles(ArchiveRunner):
             self._warn(place, ways)
             self._through_staging(target, access, place, ways)
         else:
-            self._extract(machine, access, base, staged=False)
+            self._right_into(machine, access, base)
         if self.job.payload.get("verify"):
             self._verify(target, base or self.base, ways)
         if self.problems:
@@ -241,6 +242,16 @@ class RestoreFiles(ArchiveRunner):
             return ""
         self._refuse_without_room(place, self._bytes_by_catalog())
         return target.make(self.base)
+
+    def _right_into(self, machine: Remote, access: Access | None, directory: str) -> None:
+        try:
+            self._extract(machine, access, directory, staged=False)
+        except (ConnectionLost, Unreachable) as error:
+            raise Interrupted(
+                f"{error} What had been restored by then is in {directory} on {self.server.name}.",
+                advice="Start it again with “Overwrite it”: the last file there may be half of one.",
+                result=self.result,
+            ) from error
 
     def _through_staging(self, target: Target, access: Access | None, place: Place, ways: Ways) -> None:
         with self._staging(target, place.home, ways) as staging:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from phpborg.embedded import Sshd
 from servers.models import Server
 from servers.ssh.command import Command
 from servers.ssh.remote import Remote, RemoteProcess
-from servers.ssh.transport import Tick
+from servers.ssh.transport import Tick, run
 from tests.conftest import run_now
 from tests.e2e.machines import log_of, machine, protect
 
@@ -514,6 +515,33 @@ def test_a_server_that_goes_away_in_the_middle_and_a_second_restore(
     after = snapshot(tree, by_tar=elsewhere)
     assert contents(after) == contents(before)
     assert list(tmp_path.rglob(".phpborg-restore-*")) == []
+
+
+@SERVERS
+def test_a_server_that_goes_away_while_it_is_extracted_there(
+    archive: Archive, other: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    """Red where the sentence is only that the connection broke. What ends is sshd's own child."""
+    extract = RestoreFiles._extract
+
+    def cut(runner: RestoreFiles, remote: Remote, *words: Any, **more: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner.log, "info", lambda _: kill_sshd_of(remote))
+            extract(runner, remote, *words, **more)
+
+    monkeypatch.setattr(RestoreFiles, "_extract", cut)
+    job = failed(restore(archive, directory=str(tmp_path / "r"), server=other.pk if elsewhere else None))
+    assert job.cause == "network", (job.error, log_of(job))
+    assert f"What had been restored by then is in {tmp_path / 'r'} on " in job.error
+    assert "half of one" in job.advice
+
+
+def kill_sshd_of(remote: Remote) -> None:
+    """End the process of sshd that serves this session: the parent of what it starts."""
+    done = run(remote, Command(("sh", "-c", 'ps -o ppid= -p "$PPID"; echo "$PPID"')), lambda: None)
+    number = int(done.text.split()[-1])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGKILL)
 
 
 def test_a_cancelled_restore_leaves_nothing_of_its_own(
