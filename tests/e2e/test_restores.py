@@ -34,6 +34,7 @@ NASTY = (
     b"it's \"$(id)\"", b"*", b"back\\slash", b"%s\\0", "snow ☃".encode(),
 )  # fmt: skip
 LONG_AGO = 1_577_934_245_123_456_789  # ns
+BORG = shutil.which("borg") or "/usr/bin/borg"
 SOMEBODY = 12345  # who is not on this machine
 
 Snapshot = dict[bytes, tuple[Any, ...]]
@@ -278,6 +279,43 @@ def test_another_server_never_learns_the_passphrase(
     assert len(passphrase) > 20
     assert not any(passphrase in f"{command!s} {command.stdin!r}" for _, command in told)
     assert not any("borg" in command.argv[0] or "BORG_RSH" in command.env for _, command in told)
+
+
+@pytest.fixture
+def archive_by_sudo(sudo_user: str, sshd: Sshd, pool_dir: Path, tree: Path) -> Archive:
+    """Saved by a user whom sudo lets run everything."""
+    rules = Path("/etc/sudoers.d") / sudo_user
+    rules.write_text(f"{sudo_user} ALL=(root) NOPASSWD:SETENV: ALL\n")
+    return back_up(protect(machine(sshd, username=sudo_user, use_sudo=True), pool_dir, str(tree)))
+
+
+@SERVERS
+def test_through_sudo(
+    archive_by_sudo: Archive, sudo_user: str, sshd: Sshd, tree: Path, tmp_path: Path, *, elsewhere: bool
+) -> None:
+    """Red where root's folders are entered, or tar runs, without sudo: only root may look into `tmp_path`."""
+    number = None
+    if elsewhere:
+        number = machine(sshd, name="real-2", username=sudo_user, use_sudo=True).pk
+    before = snapshot(tree, by_tar=elsewhere)
+    disturb(tree)
+    (tree / "folder" / "new").unlink()
+    done(restore(archive_by_sudo, where="place", server=number, verify=True))
+    assert snapshot(tree, by_tar=elsewhere) == before
+    done(restore(archive_by_sudo, directory=str(tmp_path / "r"), server=number, owners=False))
+    assert (tmp_path / "r" / tree.relative_to("/") / "hole").owner() == sudo_user
+    assert list(tmp_path.rglob(".phpborg-*-*")) == []
+
+
+def test_where_sudo_lets_us_run_borg_alone_nothing_is_put_in_place(
+    archive_by_sudo: Archive, sudo_user: str, tree: Path
+) -> None:
+    (Path("/etc/sudoers.d") / sudo_user).write_text(f"{Server(username=sudo_user, borg_path=BORG).sudoers_line}\n")
+    disturb(tree)
+    before = snapshot(tree)
+    job = failed(restore(archive_by_sudo, where="place"))
+    assert job.error == "sudo on real-1 lets us run borg, and nothing else."
+    assert snapshot(tree) == before
 
 
 # --- Looking first ----------------------------------------------------------------------------
