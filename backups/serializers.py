@@ -18,6 +18,7 @@ from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, So
 from backups.notes import COMMENT_LENGTH
 from backups.periodic import reschedule
 from backups.runners.mount import DEFAULT_HOURS, MOST_HOURS
+from backups.runners.restore import RestoreForm
 from backups.schedule import InvalidSchedule
 from backups.sources.base import SourceKind
 from jobs.models import Job
@@ -333,12 +334,38 @@ class MountSerializer(StrictSerializer):
 
 
 class RestoreSerializer(StrictSerializer):
-    directory = serializers.CharField(help_text="On the server; made if it does not exist.")
     paths = serializers.ListField(child=serializers.CharField(), required=False, help_text="None: everything.")
     entries = serializers.ListField(
         child=serializers.IntegerField(),
         required=False,
         help_text="Numbers from the listing, for names that are no text.",
+    )
+    server = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        help_text="Another one than the archive's own: it gets the files as a tar, and neither passphrase nor key.",
+    )
+    where = serializers.ChoiceField(
+        RestoreForm.WHERE,
+        default="directory",
+        help_text="`place`: where it came from; `beside`: there, as `<name>.restored-<time>`.",
+    )
+    directory = serializers.CharField(
+        required=False, help_text="Below which the archive's folders are put; made if it does not exist."
+    )
+    existing = serializers.ChoiceField(
+        RestoreForm.EXISTING,
+        default="overwrite",
+        help_text="What is there already. `both`: what is restored becomes `<name>.restored-<time>`.",
+    )
+    owners = serializers.BooleanField(
+        default=True, help_text="As in the archive; otherwise all is the SSH user's, and nobody else may write to it."
+    )
+    verify = serializers.BooleanField(
+        default=False, help_text="Read back what was restored, and compare each file's SHA-256 with the archive's."
+    )
+    dry_run = serializers.BooleanField(
+        default=False, help_text="Change nothing: the job's result tells paths, collisions, warnings and room."
     )
 
 

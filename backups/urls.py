@@ -1,6 +1,18 @@
 from django.urls import path
 
-from backups.views import archives, diff, find, importing, kits, plans, pools, repositories, retention, servers
+from backups.views import (
+    archives,
+    diff,
+    find,
+    importing,
+    kits,
+    plans,
+    pools,
+    repositories,
+    restores,
+    retention,
+    servers,
+)
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -38,7 +50,7 @@ urlpatterns = [
     path("archives/<int:pk>/download/<int:entry>", archives.download, name="archive_download"),
     path("archives/<int:pk>/preview/<int:entry>", archives.preview, name="archive_preview"),
     path("archives/<int:pk>/preview/<int:entry>/image", archives.image, name="archive_image"),
-    path("archives/<int:pk>/restore", archives.restore, name="archive_restore"),
+    path("archives/<int:pk>/restore", restores.restore, name="archive_restore"),
     path("archives/<int:pk>/diff", diff.choose, name="archive_diff"),
     path("archives/<int:pk>/diff/<int:other>", diff.show, name="archive_differences"),
     path("archives/<int:pk>/pin", retention.pin, name="archive_pin"),

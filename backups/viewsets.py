@@ -462,10 +462,10 @@ class ArchiveViewSet(
         except DownloadFailed as error:
             raise Refused(str(error)) from error
 
-    @extend_schema(summary="Restore to the server", request=RestoreSerializer, responses=ONE_JOB)
+    @extend_schema(summary="Restore to a server", request=RestoreSerializer, responses=ONE_JOB)
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, pk: Any = None) -> Response:
-        """Let borg on the server extract paths, or everything, into a directory there."""
+        """Put paths, or everything, back: below a directory, beside what is there, or in its place."""
         return queued(start(RestoreFiles, self.get_object(), request))
 
     @extend_schema(summary="Mount an archive", request=MountSerializer, responses=ONE_JOB)

@@ -15,6 +15,8 @@ CHECKPOINT_SECONDS = 600
 LISTING_FIELDS = ("mode", "user", "group", "size", "isomtime", "source", "health", "bpath")
 LISTING_FORMAT = "".join(f"{{{name}}}{{NUL}}" for name in LISTING_FIELDS)
 
+HASHES_FORMAT = "{mode}{NUL}{sha256}{NUL}{bpath}{NUL}"
+
 
 @dataclass(frozen=True)
 class Access:
@@ -158,10 +160,20 @@ def delete(access: Access, names: Sequence[str]) -> Command:
     return access.command("delete", *flags, "--", access.location, *names)
 
 
-def list_files(access: Access, name: str) -> Command:
-    """Prints every entry of an archive for results.Listing; waits for nobody."""
+def list_files(access: Access, name: str, paths: Sequence[str] = ()) -> Command:
+    """Prints `paths` of an archive and what is below them (none: every entry) for parse_files; waits for nobody."""
+    return _list(access, name, paths, LISTING_FORMAT)
+
+
+def list_hashes(access: Access, name: str, paths: Sequence[str]) -> Command:
+    """Reads these files out of the repository, and prints for parse_hashes what they are."""
+    return _list(access, name, paths, HASHES_FORMAT)
+
+
+def _list(access: Access, name: str, paths: Sequence[str], form: str) -> Command:
+    words = ["--", *_exactly(paths)] if paths else []
     return access.command(
-        "list", "--log-json", "--bypass-lock", f"--format={LISTING_FORMAT}", access.archive(name),
+        "list", "--log-json", "--bypass-lock", f"--format={form}", access.archive(name), *words,
         env={"PYTHONIOENCODING": "unicode_escape"},
     )  # fmt: skip
 
@@ -210,6 +222,14 @@ def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:
 
 def _export_tar(access: Access, name: str, patterns: Iterable[str]) -> Command:
     return access.command("export-tar", "--log-json", "--bypass-lock", access.archive(name), "-", "--", *patterns)
+
+
+def export_tar_of(access: Access, name: str, paths: Iterable[str]) -> Command:
+    """Prints a tar of `paths` (none: everything): no ACLs, no extended attributes, times in whole seconds."""
+    return access.command(
+        "export-tar", "--log-json", "--progress", "--bypass-lock", "--tar-filter=cat", access.archive(name), "-",
+        "--", *_exactly(paths),
+    )  # fmt: skip
 
 
 def mount(access: Access, name: str, folder: str) -> Command:

@@ -153,19 +153,32 @@ def parse_key(stdout: bytes) -> str:
 
 def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
     """Read what `list_files` prints, piece by piece, in bounded memory. Raises Unreadable."""
+    files = _Names()
+    for fields in _records(chunks, len(LISTING_FIELDS)):
+        yield files.mend(_entry(fields))
+
+
+def parse_hashes(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Read what `list_hashes` prints: the path and SHA-256 of each file, once for all its hard links."""
+    for mode, sha256, path in _records(chunks, 3):
+        if mode.startswith("-"):
+            yield path.encode("utf-8", "surrogateescape"), sha256
+
+
+def _records(chunks: Iterable[bytes], length: int) -> Iterator[list[str]]:
+    """So many fields at a time, each with a NUL at its end. Raises Unreadable."""
     decoder = codecs.getincrementaldecoder("unicode_escape")()
     rest: list[str] = []
     tail = ""
-    files = _Names()
     try:
         for chunk in chunks:
             *fields, tail = (tail + decoder.decode(chunk)).split("\0")
             if len(tail) > RECORD_LIMIT:
                 raise Unreadable("an entry of the listing is longer than any file name can be")
             rest += fields
-            whole = len(rest) - len(rest) % len(LISTING_FIELDS)
-            for start in range(0, whole, len(LISTING_FIELDS)):
-                yield files.mend(_entry(rest[start : start + len(LISTING_FIELDS)]))
+            whole = len(rest) - len(rest) % length
+            for start in range(0, whole, length):
+                yield rest[start : start + length]
             del rest[:whole]
         tail += decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:

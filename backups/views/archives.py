@@ -1,13 +1,12 @@
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import SuspiciousOperation
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
@@ -20,7 +19,6 @@ from backups.packing import PACKINGS
 from backups.previews import IMAGE_BYTES, TEXT_BYTES, image_of, preview_of
 from backups.ranges import Unsatisfiable
 from backups.runners.index import IndexArchive
-from backups.runners.restore import RestoreFiles, RestoreForm
 from jobs.models import Job
 from jobs.runner import Refused
 
@@ -135,30 +133,6 @@ def image(request: HttpRequest, pk: int, entry: int) -> HttpResponseBase:
     if found is None:
         raise Http404
     return found
-
-
-@require_http_methods(["GET", "POST"])
-@require(Permission.BACKUP_RESTORE)
-def restore(request: HttpRequest, pk: int) -> HttpResponse:
-    """What, where to, and then the job's page. The folder's page posts here with the chosen entries."""
-    archive = visible(request, pk)
-    numbers = (request.POST if request.method == "POST" else request.GET).getlist("entry")
-    chosen = [int(number) for number in numbers if number.isdecimal() and len(number) < 16]
-    if len(chosen) < len(numbers):  # left with none of them, we would restore everything
-        raise SuspiciousOperation("An entry is no number.")
-    if "directory" in request.POST:
-        form = RestoreForm({"directory": request.POST["directory"], "entries": chosen, "paths": ""})
-        if form.is_valid():
-            try:
-                job = RestoreFiles.enqueue(archive, user=signed_in(request), **form.cleaned_data)
-            except Refused as refusal:
-                form.add_error(None, str(refusal))
-            else:
-                return redirect("job", pk=job.pk)
-    else:
-        form = RestoreForm(initial={"directory": f"/var/tmp/restored-{archive.name}"[:200]})  # noqa: S108  # a suggestion
-    context = {"archive": archive, "form": form, "chosen": chosen, **chosen_items(archive, chosen)}
-    return render(request, "archives/restore.html", context, status=400 if form.errors else 200)
 
 
 @require_POST

@@ -225,6 +225,8 @@ PHASES = {
     "prepare": gettext_lazy("prepare"),
     "transfer": gettext_lazy("transfer"),
     "finish": gettext_lazy("finish"),
+    "place": gettext_lazy("put in place"),
+    "verify": gettext_lazy("verify"),
     "init": gettext_lazy("make"),
     "key": gettext_lazy("put the key aside"),
     "give": gettext_lazy("give the key"),

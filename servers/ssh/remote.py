@@ -36,6 +36,7 @@ WINDOW_BYTES = 16 * 1024 * 1024
 PACKET_BYTES = 256 * 1024
 PACKET_LIMIT = 4 * PACKET_BYTES  # of what a server may send at once; OpenSSH never exceeds 256 KiB
 GRACE_SECONDS = {"INT": 8.0, "TERM": 4.0, "KILL": 4.0}
+WRITE_SECONDS = 0.5  # for a command that does not read just now, until we look at what it says
 PID_SECONDS = 5.0  # for a command that has just been started to tell its process id
 PID_LINE = re.compile(re.escape(PID_MARK) + r"([1-9][0-9]{0,9})")
 LINE_BYTES = 120_000  # Linux takes no word beyond 128 KiB, and for sshd's shell the whole line is one
@@ -150,15 +151,19 @@ class Remote:
         self.transport = transport
 
     def start(self, command: Command, tick: Tick) -> "RemoteProcess":
+        process = self.open(command, tick)
+        process.finish()
+        return process
+
+    def open(self, command: Command, tick: Tick) -> "RemoteProcess":
+        """The same, with standard input left open for `write`, and for `finish` after that."""
         line = shell_line(command, sudo=self.login.sudo)  # bytes, for names that are not UTF-8
         if len(line) > LINE_BYTES:
             raise TooLong(f"The command for {self.name} is too long: {len(line):,} bytes, of {LINE_BYTES:,}.")
         channel = self.execute(line)
         channel.settimeout(CONNECT_SECONDS)
-        with self.losing():
-            with contextlib.suppress(OSError):  # it may have ended already; its exit code will say why
-                channel.sendall(command.stdin)
-            channel.shutdown_write()
+        with self.losing(), contextlib.suppress(OSError):  # it may have ended already; its exit code will say why
+            channel.sendall(command.stdin)
         return RemoteProcess(self, channel, tick)
 
     def execute(self, line: str | bytes) -> paramiko.Channel:
@@ -256,11 +261,46 @@ class RemoteProcess:
         self._channel = channel
         self._tick = tick
         self._lines = Lines()
+        self._unread: list[Output] = []
         self.pid: int | None = None
+
+    def write(self, data: bytes) -> bool:
+        """Send `data` as fast as it is taken; False when nobody reads any more: read on for why. Raises ConnectionLost.
+
+        What comes back meanwhile is kept: a command that cannot write would never read on.
+        """
+        self._channel.settimeout(WRITE_SECONDS)
+        view = memoryview(data)
+        while view:
+            self._tick()
+            self._unread += self._read()
+            try:
+                sent = self._channel.send(view)  # type: ignore[arg-type]  # it only takes slices of it
+            except TimeoutError:
+                continue
+            except BROKEN:  # the channel, or all of the connection
+                sent = 0
+            if not sent:
+                if not self._remote.is_alive:
+                    raise self._remote.lost()
+                return False
+            view = view[sent:]
+        return True
+
+    def finish(self) -> None:
+        """The end of its standard input."""
+        with self._remote.losing():
+            self._channel.shutdown_write()
+
+    def arrived(self) -> list[Output]:
+        """What it has printed by now, without waiting. Raises ConnectionLost."""
+        outputs, self._unread = self._unread + self._read(), []
+        return outputs
 
     def __iter__(self) -> Iterator[Output]:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)
+        yield from self.arrived()
         while True:
             self._tick()
             at_end = self._channel.eof_received or self._channel.closed  # asked before reading, or data is lost

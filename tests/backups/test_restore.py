@@ -12,13 +12,16 @@ from backups import catalog
 from backups.borg.commands import Access
 from backups.catalog import Catalog
 from backups.models import Archive, Repository
+from backups.placing import LOOK, MAKE
+from backups.restoring import Chosen
 from backups.runners.base import BorgRunner
 from backups.runners.index import IndexArchive
 from backups.runners.restore import RestoreFiles
+from jobs.errors import Failure
 from jobs.models import Job
 from jobs.runner import Refused
 from servers.models import Server
-from servers.ssh.command import NO_DIRECTORY
+from servers.ssh.command import NO_DIRECTORY, Command
 from servers.ssh.local import Local
 from servers.ssh.transport import Transport
 from tests.backups.replay import entry, error, percent, warning
@@ -35,6 +38,20 @@ def restore(archive: Archive, **parameters: Any) -> Job:
     return run_now(RestoreFiles.enqueue(archive, **{"directory": INTO, "paths": [], "entries": [], **parameters}))
 
 
+def looks(command: Command) -> Answer:
+    """What our scripts say on a machine where nobody has, or can put, anything into the directory."""
+    script = command.argv[2]
+    if script == LOOK:
+        return Answer(b"missing\0/srv\0001\0/srv\0same\00099999999\0sshd\0")
+    return Answer(INTO.encode())
+
+
+@pytest.fixture
+def machine(machine: FakeMachine) -> FakeMachine:
+    machine.answers["sh"] = looks
+    return machine
+
+
 def patterns(machine: FakeMachine) -> list[str]:
     """What borg was told to extract."""
     argv = next(command.argv for command in machine.commands if "extract" in command.argv)
@@ -46,9 +63,11 @@ def patterns(machine: FakeMachine) -> list[str]:
 
 def test_the_directory_is_made_and_borg_extracts_there(archive: Archive, machine: FakeMachine) -> None:
     job = restore(archive)
-    mkdir, extract = machine.commands
+    look, made, extract = machine.commands
     assert (job.status, job.warnings, job.error) == ("completed", 0, "")
-    assert mkdir.argv == ("mkdir", "-p", "--", INTO)
+    assert look.argv == ("sh", "-c", LOOK, "phpborg", INTO)
+    assert made.argv == ("sh", "-c", MAKE, "phpborg", INTO)
+    assert look.as_root and made.as_root
     assert extract.argv[:2] == ("/usr/bin/borg", "extract")
     assert f"ssh://phpborg{archive.repository.path}::{archive.name}" in extract.argv
     assert (extract.cwd, extract.as_root, extract.stdin) == (INTO, True, b"s3cret passphrase")
@@ -93,11 +112,75 @@ def test_how_far_it_is_is_exact(archive: Archive, machine: FakeMachine) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_said(archive: Archive, machine: FakeMachine) -> None:
-    machine.answers["mkdir"] = Answer(stderr=["mkdir: cannot create directory ‘/srv’: Read-only file system"], code=1)
+    said = Answer(stderr=["mkdir: cannot create directory ‘/srv’: Read-only file system"], code=1)
+    machine.answers["sh"] = lambda command: said if command.argv[2] == MAKE else looks(command)
     job = restore(archive)
     assert (job.status, job.cause) == ("failed", "source")
     assert job.error.startswith(f"The directory {INTO} cannot be made on web-1: mkdir: cannot create directory")
+    assert len(machine.commands) == 2
+
+
+def test_where_sudo_lets_us_run_borg_alone_it_extracts_as_ever(archive: Archive, machine: FakeMachine) -> None:
+    """Red where each restore needs a shell that is root."""
+    machine.answers["sh"] = Answer(stderr=["sudo: a password is required"], code=1)
+    job = restore(archive)
+    assert (job.status, job.error) == ("completed", "")
+    assert [command.argv[0] for command in machine.commands] == ["sh", "mkdir", "/usr/bin/borg"]
+
+
+@pytest.mark.parametrize("wish", [{"existing": "skip"}, {"existing": "both"}])
+def test_what_needs_more_than_borg_says_so(archive: Archive, machine: FakeMachine, wish: dict[str, str]) -> None:
+    machine.answers["sh"] = Answer(stderr=["sudo: a password is required"], code=1)
+    job = restore(archive, **wish)
+    assert job.error == "sudo on web-1 lets us run borg, and nothing else."
     assert len(machine.commands) == 1
+
+
+def test_without_room_nothing_is_done(archive: Archive, machine: FakeMachine) -> None:
+    machine.answers["sh"] = Answer(b"missing\0/srv\0001\0/srv\0same\000900\0sshd\0")
+    job = restore(archive)
+    assert job.error == "1,000,000 bytes are needed at /srv on web-1, and 921,600 are free."
+    assert job.cause == "disk"
+    assert len(machine.commands) == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"\0", b"full\0/srv", b"refused\0/srv is a symbolic link.\0"])
+def test_a_machine_that_answers_nonsense_is_said(archive: Archive, machine: FakeMachine, said: bytes) -> None:
+    machine.answers["sh"] = Answer(said)
+    job = restore(archive)
+    assert (job.status, job.cause) == ("failed", "source"), job.error
+    assert job.error.startswith(f"{INTO} on web-1 cannot be")
+
+
+def test_three_hundred_at_once_are_three_hundred_jobs(archive: Archive, machine: FakeMachine) -> None:
+    jobs = [RestoreFiles.enqueue(archive, directory=INTO, paths=[f"/etc/{n}"], entries=[]) for n in range(300)]
+    assert Job.objects.filter(status="pending", type="restore").count() == 300
+    ended = [run_now(job) for job in jobs]
+    assert {job.status for job in ended} == {"completed"}
+    assert len({job.payload["paths"][0] for job in ended}) == 300
+    assert len(machine.processes) == 900
+    assert all(process.ended for process in machine.processes)
+
+
+def test_an_archive_that_names_what_is_outside_of_it_is_refused() -> None:
+    """Red where what a listing says is believed: a server that was taken over may write any archive."""
+    for path in (b"../etc/passwd", b"a/../../etc", b"/etc/passwd", b".."):
+        with pytest.raises(Failure, match="leads out of it"):
+            Chosen().add(entry(path))
+
+
+def test_a_server_that_is_gone_does_not_keep_an_archive_from_another(
+    archive: Archive, other_server: Server, machine: FakeMachine
+) -> None:
+    """Red where a restore wants the archive's own server in any case."""
+    Server.objects.filter(pk=archive.server_id).update(enabled=False)
+    archive = Archive.objects.get()
+    with pytest.raises(Refused, match="web-1 is switched off"):
+        RestoreFiles.enqueue(archive, directory=INTO)
+    assert RestoreFiles.enqueue(archive, directory=INTO, server=other_server.pk).status == "pending"
+    Server.objects.filter(pk=other_server.pk).update(host_key="")
+    with pytest.raises(Refused, match="the host key of db-1"):
+        RestoreFiles.enqueue(archive, directory=INTO, server=other_server.pk)
 
 
 def test_a_directory_that_may_not_be_entered_is_said(archive: Archive, machine: FakeMachine) -> None:

@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
+from accounts.access import Permission
 from accounts.models import User
 from backups import catalog
 from backups.catalog import Catalog
@@ -14,11 +15,15 @@ from backups.models import Archive
 from jobs.models import Job
 from servers.models import Server
 from tests.backups.replay import entry
+from tests.conftest import holder, page_of
 
 pytestmark = pytest.mark.django_db
 
 FROM_ROOT = "Enter a path from the root, as /srv/restore."
 ODD = "The path has a character that cannot be meant, as a line break."
+OTHERWISE = {
+    "server": None, "where": "directory", "existing": "overwrite", "owners": True, "verify": False, "dry_run": False,
+}  # fmt: skip
 BAD_DIRECTORIES = [
     ("", "This field is required."),
     ("srv", FROM_ROOT),
@@ -29,6 +34,8 @@ BAD_DIRECTORIES = [
     ("/srv\n/etc", ODD),
     ("/srv\t", ODD),
     ("/srv\x1b", ODD),
+    ("/srv/../etc", "Enter the path without “..”."),
+    ("/..", "Enter the path without “..”."),
     ("/srv\0", "Null characters are not allowed."),
     ("/" + "x" * 4096, "at most 4096 characters"),
 ]
@@ -55,7 +62,7 @@ def test_without_a_choice_the_page_offers_everything(as_admin: Client, archive: 
     answer = as_admin.get(f"/archives/{archive.pk}/restore")
     html = answer.getvalue().decode()
     assert "Everything: 100 files, 1.0 MB." in html
-    assert "Restore everything to web-1" in html
+    assert "Restore everything" in html
     assert answer.context["form"].initial == {"directory": f"/var/tmp/restored-{archive.name}"}
 
 
@@ -64,7 +71,7 @@ def test_what_was_chosen_is_shown_with_its_path_escaped(as_admin: Client, indexe
     html = answer.getvalue().decode()
     assert answer.status_code == 200
     assert "/etc/&lt;b&gt;hosts" in html
-    assert "Restore one entry to web-1" in html
+    assert "Restore one entry" in html
     assert not Job.objects.exists()
 
 
@@ -73,7 +80,7 @@ def test_of_many_only_some_are_shown_but_all_are_sent_on(as_admin: Client, index
     assert html.count("<li>/etc/") == 20
     assert "<li>…</li>" in html
     assert html.count('type="hidden" name="entry"') == 30
-    assert "Restore 30 entries to web-1" in html
+    assert "Restore 30 entries" in html
 
 
 def test_the_button_starts_the_job_and_leads_to_it(as_admin: Client, admin: User, indexed: Archive) -> None:
@@ -82,7 +89,9 @@ def test_the_button_starts_the_job_and_leads_to_it(as_admin: Client, admin: User
     job = Job.objects.get()
     assert answer["Location"] == f"/jobs/{job.pk}"
     assert (job.type, job.user, job.server, job.plan) == ("restore", admin, indexed.server, indexed.plan)
-    assert job.payload == {"paths": [], "entries": [2, 3], "directory": '/srv/it\'s "here"'}
+    assert job.payload == {
+        **OTHERWISE, "paths": [], "entries": [2, 3], "directory": '/srv/it\'s "here"', "server": indexed.server_id,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("directory", "sentence"), BAD_DIRECTORIES)
@@ -128,6 +137,67 @@ def test_an_archive_that_is_not_there_is_404(as_admin: Client, api_admin: APICli
     assert api_admin.post("/api/archives/999/restore", {"directory": "/srv"}).status_code == 404
 
 
+# --- Where to, and how ------------------------------------------------------------------------
+
+
+def fill_in(client: Client, archive: Archive, **fields: Any) -> Any:
+    return client.post(f"/archives/{archive.pk}/restore", {"directory": "/srv", **fields})
+
+
+def test_everything_in_its_place_wants_the_servers_name(as_admin: Client, archive: Archive) -> None:
+    """Red without RestorePage.clean."""
+    for typed in ("", "web-2", "WEB-1"):
+        answer = fill_in(as_admin, archive, where="place", confirm=typed)
+        assert answer.status_code == 400
+        assert "Type the server&#x27;s name as it is written above." in answer.getvalue().decode()
+    assert not Job.objects.exists()
+    assert fill_in(as_admin, archive, where="place", confirm="web-1").status_code == 302
+    assert Job.objects.get().payload == {
+        **OTHERWISE, "paths": [], "entries": [], "where": "place", "directory": "", "server": archive.server_id,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{"entry": [2]}, {"dry_run": "on"}, {"where": "beside"}])
+def test_nothing_else_wants_it(as_admin: Client, archive: Archive, more: dict[str, Any]) -> None:
+    assert fill_in(as_admin, archive, **{"where": "place", **more}).status_code == 302
+
+
+def test_all_that_can_be_chosen_reaches_the_job(as_admin: Client, archive: Archive, other_server: Server) -> None:
+    chosen = {"server": other_server.pk, "existing": "both", "owners": "False", "verify": "on"}
+    assert fill_in(as_admin, archive, **chosen).status_code == 302
+    expected = {"server": other_server.pk, "existing": "both", "owners": False, "verify": True, "directory": "/srv"}
+    assert Job.objects.get().payload == {**OTHERWISE, "paths": [], "entries": [], **expected}
+
+
+def test_only_servers_that_one_sees_are_offered(archive: Archive, other_server: Server) -> None:
+    """Red where the page lists all of them."""
+    client = page_of(holder("rita", Permission.BACKUP_VIEW, Permission.BACKUP_RESTORE))
+    answer = client.get(f"/archives/{archive.pk}/restore")
+    assert "db-1" not in answer.getvalue().decode()
+    assert fill_in(client, archive, server=other_server.pk).status_code == 400
+
+
+def test_what_a_look_found_is_shown_and_can_be_done(as_admin: Client, archive: Archive) -> None:
+    fill_in(as_admin, archive, entry=[2], where="beside", dry_run="on")
+    told = {
+        "dry_run": True, "server": "web-1", "archive": archive.pk, "has_room": True, "needed": 1000, "free": 5000,
+        "counts": {"new": 7, "same": 1, "differs": 2, "folders": 3}, "collisions": [["/etc/<b>", "differs"]],
+        "warnings": ["mysqld is running"], "paths": [["/etc", "/etc.restored-1"]], "missing": [],
+    }  # fmt: skip
+    Job.objects.update(status="completed", result=told)
+    html = as_admin.get(f"/jobs/{Job.objects.get().pk}").getvalue().decode()
+    for words in (
+        "What would happen on web-1",
+        "/etc/&lt;b&gt;",
+        "mysqld is running",
+        "/etc.restored-1",
+        "Restore it so",
+    ):
+        assert words in html
+    assert '<input type="hidden" name="where" value="beside">' in html
+    assert '<input type="hidden" name="entry" value="2">' in html
+
+
 # --- The API ----------------------------------------------------------------------------------
 
 
@@ -153,7 +223,7 @@ def test_a_restore_is_queued_and_answered_with_202(
     job = Job.objects.get()
     assert answer.json()["id"] == str(job.pk)
     assert (job.type, job.user, job.trigger) == ("restore", admin, "api")
-    assert job.payload == {"directory": "/srv/restore", **payload}
+    assert job.payload == {**OTHERWISE, "directory": "/srv/restore", **payload}
 
 
 @pytest.mark.parametrize(("directory", "sentence"), BAD_DIRECTORIES)
@@ -173,6 +243,11 @@ def test_the_api_refuses_a_bad_directory_in_words(
         ({"entries": {"a": 1}}, "entries"), ({"entries": [2.5]}, "entries"), ({"entries": 2}, "entries"),
         ({"paths": 7}, "paths"), ({"paths": ["/etc", 7]}, "paths"), ({"paths": ["/a\0"]}, "paths"),
         ({"paths": ["/" + "x" * 5_000]}, "paths"), ({"direktory": "/x"}, "direktory"),
+        ({"paths": ["/etc/../root"]}, "paths"), ({"paths": [".."]}, "paths"), ({"where": "elsewhere"}, "where"),
+        ({"where": 1}, "where"), ({"existing": "delete"}, "existing"), ({"owners": "yes"}, "owners"),
+        ({"owners": 1}, "owners"), ({"verify": "true"}, "verify"), ({"dry_run": 1}, "dry_run"),
+        ({"server": 999}, "server"), ({"server": "1"}, "server"), ({"server": -1}, "server"),
+        ({"server": 10**30}, "server"), ({"confirm": "web-1"}, "confirm"),
     ],
 )  # fmt: skip
 def test_the_api_refuses_it_in_words(api_admin: APIClient, archive: Archive, body: dict[str, Any], field: str) -> None:
@@ -180,6 +255,12 @@ def test_the_api_refuses_it_in_words(api_admin: APIClient, archive: Archive, bod
     assert answer.status_code == 400
     assert set(answer.json()["error"]["fields"]) == {field}
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("where", ["place", "beside"])
+def test_without_a_directory_where_none_is_needed(api_admin: APIClient, archive: Archive, where: str) -> None:
+    assert ask(api_admin, archive, {"where": where}).status_code == 202
+    assert Job.objects.get().payload == {**OTHERWISE, "paths": [], "entries": [], "where": where, "directory": ""}
 
 
 @pytest.mark.parametrize("body", [[], [1], [["directory", "/srv"]], "text", 7, None, True, {"directory": "/\ud800"}])

@@ -38,6 +38,8 @@ ALL: dict[str, Callable[[Access], Command]] = {
     "extract_to_stdout": lambda access: commands.extract_to_stdout(access, "a", "etc/hosts"),
     "export_tar": lambda access: commands.export_tar(access, "a", "etc"),
     "export_files": lambda access: commands.export_files(access, "a", ["etc/hosts"]),
+    "export_tar_of": lambda access: commands.export_tar_of(access, "a", ["etc"]),
+    "list_hashes": lambda access: commands.list_hashes(access, "a", ["etc"]),
 }
 each_command = pytest.mark.parametrize("command_of", ALL.values(), ids=ALL)
 
@@ -105,6 +107,25 @@ def test_extract_to_stdout_prints_one_file() -> None:
     assert commands.extract_to_stdout(HERE, "a", "etc/hosts").argv == (
         "/opt/borg", "extract", "--log-json", "--bypass-lock", "--stdout", "/pool/web-1::a", "--", "pp:etc/hosts",
     )  # fmt: skip
+
+
+def test_paths_may_be_listed_and_hashed_alone() -> None:
+    assert "--" not in commands.list_files(HERE, "a").argv
+    assert commands.list_files(HERE, "a", ["etc", "-rf"]).argv[-4:] == ("/pool/web-1::a", "--", "pp:etc", "pp:-rf")
+    assert commands.list_hashes(HERE, "a", ["etc"]).argv[3:] == (
+        "--bypass-lock", "--format={mode}{NUL}{sha256}{NUL}{bpath}{NUL}", "/pool/web-1::a", "--", "pp:etc",
+    )  # fmt: skip
+
+
+def test_a_tar_may_have_several_paths_or_all() -> None:
+    assert commands.export_tar_of(HERE, "a", ["etc", "srv"]).argv[-5:] == (
+        "/pool/web-1::a",
+        "-",
+        "--",
+        "pp:etc",
+        "pp:srv",
+    )
+    assert commands.export_tar_of(HERE, "a", []).argv[-3:] == ("/pool/web-1::a", "-", "--")
 
 
 def test_export_tar_prints_one_folder() -> None:

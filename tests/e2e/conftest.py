@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from phpborg.embedded import Child, Sshd, answers, free_port, manage, wait_until
+from servers.models import Server
 
 ROOT = Path(settings.BASE_DIR)
 BORGS = {"1.2": ROOT / ".borg/1.2/bin/borg", "1.4": ROOT / ".borg/1.4/bin/borg"}
@@ -108,6 +110,26 @@ def until(true: Callable[[], Any], *, seconds: float = 30) -> Any:
         assert time.monotonic() < deadline, "The condition never came true."
         time.sleep(0.02)
     return found
+
+
+@pytest.fixture
+def sudo_user(short_dir: Path) -> Iterator[str]:
+    """A Unix user who may run borg as root with sudo, as the server's page tells an administrator to set up."""
+    if os.geteuid() != 0:
+        pytest.skip("making a user needs root")
+    name = f"phpborg{os.getpid()}"
+    # With a password of "*" nobody can log in by one, but the account is not locked: sshd refuses those.
+    subprocess.run(
+        ["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", name], check=True, capture_output=True
+    )
+    line = Server(username=name, borg_path="/usr/bin/borg").sudoers_line
+    rules = Path("/etc/sudoers.d") / name
+    rules.write_text(line + "\n")
+    rules.chmod(0o440)
+    subprocess.run(["visudo", "-cqf", str(rules)], check=True)
+    yield name
+    rules.unlink()
+    subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
 
 
 # --- The browser ------------------------------------------------------------------------------

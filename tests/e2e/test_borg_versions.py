@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +72,6 @@ def test_every_pair_of_versions_gives_every_byte_back(
 
     assert backup.warnings == 0, log_of(backup)
     assert not list(Path.cwd().glob("evil*"))
-
-
-@pytest.fixture
-def sudo_user(short_dir: Path) -> Iterator[str]:
-    """A Unix user who may run borg as root with sudo, as the server's page tells an administrator to set up."""
-    if os.geteuid() != 0:
-        pytest.skip("making a user needs root")
-    name = f"phpborg{os.getpid()}"
-    # With a password of "*" nobody can log in by one, but the account is not locked: sshd refuses those.
-    subprocess.run(
-        ["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", name], check=True, capture_output=True
-    )
-    line = Server(username=name, borg_path="/usr/bin/borg").sudoers_line
-    rules = Path("/etc/sudoers.d") / name
-    rules.write_text(line + "\n")
-    rules.chmod(0o440)
-    subprocess.run(["visudo", "-cqf", str(rules)], check=True)
-    yield name
-    rules.unlink()
-    subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
 
 
 def test_a_sudo_user_saves_what_only_root_may_read(

@@ -119,7 +119,7 @@ def restore_a_file(page: Page, source: Path, target: Path) -> None:
     expect(page.locator("[data-chosen]")).to_have_text("1")
     page.get_by_role("button", name="Restore what is chosen").click()
     page.get_by_label("Into the directory").fill(str(target))
-    page.get_by_role("button", name="Restore one entry to web-1").click()
+    page.get_by_role("button", name="Restore one entry").click()
     expect(page.locator("#job h1 .state")).to_contain_text("completed", timeout=60_000)
 
     name = "it's <b>bold & café.conf"

@@ -89,6 +89,10 @@ CONTRACT = [
     Row("post", "/api/archives/{archive}/mount", RESTORE, 202, {"hours": 2}),
     Row("delete", "/api/archives/{mounted}/mount", RESTORE, 202),
     Row("post", "/api/archives/{archive}/restore", RESTORE, 202, {"directory": "/srv/back", "paths": ["etc"]}),
+    Row("post", "/api/archives/{archive}/restore", RESTORE, 202, {
+        "paths": ["etc"], "server": "{server}", "where": "beside", "existing": "skip", "owners": False, "verify": True,
+        "dry_run": True,
+    }),
     Row("post", "/api/archives/{archive}/index", VIEW, 202, {}),
     Row("delete", "/api/archives/{archive}/prune", DELETE, 202),
     Row("put", "/api/archives/{archive}", MANAGE, 200, {"comment": "Before the move.", "pinned": True}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import signal
@@ -55,6 +56,70 @@ def marker() -> str:
 
 def stdout_line(process: RemoteProcess) -> str:
     return next(output for output in process if isinstance(output, bytes)).decode().strip()
+
+
+# --- What goes in -----------------------------------------------------------------------------
+
+
+def collected(process: RemoteProcess) -> bytes:
+    return b"".join(output for output in process if isinstance(output, bytes))
+
+
+def test_what_is_written_bit_by_bit_arrives(remote: Remote) -> None:
+    pieces = [os.urandom(300_000) for _ in range(20)]
+    with remote.open(sh("sha256sum"), no_tick) as process:
+        assert all(process.write(piece) for piece in pieces)
+        process.finish()
+        assert collected(process).split()[0].decode() == hashlib.sha256(b"".join(pieces)).hexdigest()
+        assert process.exit_code() == 0
+
+
+def test_a_command_that_answers_more_than_fits_is_fed_all_the_same(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red where `write` does not read: the command waits for us, and we for it."""
+    monkeypatch.setattr(module, "WINDOW_BYTES", 256 * 1024)
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.05)
+    with remote.open(sh("cat"), stop_after(2000)) as process:
+        assert all(process.write(bytes(100_000)) for _ in range(100))
+        process.finish()
+        assert len(collected(process)) == 10_000_000
+
+
+def test_a_slow_reader_holds_up_who_writes(remote: Remote) -> None:
+    """Red where what is written waits in memory."""
+    piece = bytes(1024 * 1024)
+    tracemalloc.start()
+    try:
+        with remote.open(sh("sleep 0.5; exec cat >/dev/null"), no_tick) as process:
+            assert all(process.write(piece) for _ in range(48))
+            process.finish()
+            assert collected(process) == b""
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_who_reads_no_more_is_written_to_no_more(remote: Remote) -> None:
+    with remote.open(sh("echo enough >&2; exit 3"), stop_after(2000)) as process:
+        while process.write(bytes(100_000)):
+            pass
+        assert list(process) == ["enough"]
+        assert process.exit_code() == 3
+
+
+def test_a_connection_that_breaks_while_one_writes_is_lost(login: Login, host_key: Any) -> None:
+    with Remote(login, host_key) as remote, remote.open(sh("exec cat >/dev/null"), no_tick) as process:
+        assert process.write(bytes(1000))
+        remote.transport.sock.close()
+        with pytest.raises(ConnectionLost):
+            write_and_read_on(process)
+
+
+def write_and_read_on(process: RemoteProcess) -> None:
+    while process.write(bytes(100_000)):
+        pass
+    list(process)
 
 
 # --- What comes out ---------------------------------------------------------------------------
