@@ -1,6 +1,6 @@
 from django.urls import path
 
-from backups.views import archives, diff, find, importing, kits, plans, pools, repositories, retention, servers
+from backups.views import archives, diff, find, importing, kits, plans, pools, proofs, repositories, retention, servers
 
 urlpatterns = [
     path("servers", servers.index, name="servers"),
@@ -13,6 +13,9 @@ urlpatterns = [
     path("plans/<int:pk>/run", plans.run, name="plan_run"),
     path("plans/<int:pk>/delete", plans.delete, name="plan_delete"),
     path("plans/<int:pk>/retention", retention.plan, name="plan_retention"),
+    path("plans/<int:pk>/restore-tests", proofs.of_plan, name="plan_proofs"),
+    path("restore-tests/<int:pk>", proofs.detail, name="proof"),
+    path("restore-tests/<int:pk>/download", proofs.download, name="proof_download"),
     path("retention-policies", retention.policies, name="retention_policies"),
     path("retention-policies/add", retention.policy_add, name="retention_policy_add"),
     path("retention-policies/<int:pk>/edit", retention.policy_edit, name="retention_policy_edit"),

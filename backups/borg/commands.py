@@ -14,6 +14,8 @@ CHECKPOINT_SECONDS = 600
 # so that the bytes can be had back (results.Listing). Tried with borg 1.2.4, 1.2.9 and 1.4.5.
 LISTING_FIELDS = ("mode", "user", "group", "size", "isomtime", "source", "health", "bpath")
 LISTING_FORMAT = "".join(f"{{{name}}}{{NUL}}" for name in LISTING_FIELDS)
+CONTENT_FIELDS = (*LISTING_FIELDS, "sha256")
+CONTENT_FORMAT = f"{LISTING_FORMAT}{{sha256}}{{NUL}}"
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,18 @@ def delete(access: Access, names: Sequence[str]) -> Command:
 
 def list_files(access: Access, name: str) -> Command:
     """Prints every entry of an archive for results.Listing; waits for nobody."""
+    return _list(access, name, LISTING_FORMAT, [])
+
+
+def list_contents(access: Access, name: str, paths: Iterable[str]) -> Command:
+    """The same of `paths` (none: everything), with CONTENT_FIELDS: borg reads and decrypts every file for its hash."""
+    return _list(access, name, CONTENT_FORMAT, _files(paths))
+
+
+def _list(access: Access, name: str, wanted: str, patterns: Sequence[str]) -> Command:
     return access.command(
-        "list", "--log-json", "--bypass-lock", f"--format={LISTING_FORMAT}", access.archive(name),
-        env={"PYTHONIOENCODING": "unicode_escape"},
+        "list", "--log-json", "--bypass-lock", f"--format={wanted}", access.archive(name),
+        *(["--", *patterns] if patterns else []), env={"PYTHONIOENCODING": "unicode_escape"},
     )  # fmt: skip
 
 
@@ -188,6 +199,17 @@ def extract(access: Access, name: str, paths: Iterable[str], *, directory: str) 
     )  # fmt: skip
 
 
+def extract_content(access: Access, name: str, paths: Iterable[str], *, directory: str) -> Command:
+    """Extract the files `paths` and no other (none: everything), without what only their own machine may take.
+
+    Flags as "immutable" would stay in nobody's way there. Borg 1.2 warns of each path: see export_files.
+    """
+    return access.command(
+        "extract", "--log-json", "--progress", "--bypass-lock", "--noflags", "--noacls", "--noxattrs",
+        access.archive(name), "--", *_files(paths), cwd=directory,
+    )  # fmt: skip
+
+
 def extract_to_stdout(access: Access, name: str, path: str) -> Command:
     """Prints the content of one file."""
     return access.command(
@@ -205,7 +227,7 @@ def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:
 
     `pf:` costs the same for one file and for a thousand; but borg 1.2 ends with a warning of each.
     """
-    return _export_tar(access, name, [f"pf:{path}" for path in paths])
+    return _export_tar(access, name, _files(paths))
 
 
 def _export_tar(access: Access, name: str, patterns: Iterable[str]) -> Command:
@@ -256,3 +278,8 @@ def _exactly(paths: Iterable[str]) -> list[str]:
     Not `pf:`: borg 1.2 says of every one that it never matched, and exits 1.
     """
     return [f"pp:{path}" for path in paths]
+
+
+def _files(paths: Iterable[str]) -> list[str]:
+    """Each path itself, and nothing below it: at the same cost for one and for a thousand."""
+    return [f"pf:{path}" for path in paths]

@@ -3,7 +3,7 @@
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -74,6 +74,7 @@ class Entry:
     modified_at: datetime | None
     link: bytes  # a symlink's target (with "?" for bytes that are not UTF-8), or the earlier entry of a hard link
     healthy: bool
+    sha256: str = ""  # of a file's content, if borg was asked for it; never of a hard link to an earlier entry
 
 
 def parse_create(stdout: bytes) -> CreateResult:
@@ -151,21 +152,21 @@ def parse_key(stdout: bytes) -> str:
     return found.group(0).rstrip("\n") + "\n"
 
 
-def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
-    """Read what `list_files` prints, piece by piece, in bounded memory. Raises Unreadable."""
+def parse_files(chunks: Iterable[bytes], fields: Sequence[str] = LISTING_FIELDS) -> Iterator[Entry]:
+    """Read what `list_files` prints, or `list_contents`, piece by piece, in bounded memory. Raises Unreadable."""
     decoder = codecs.getincrementaldecoder("unicode_escape")()
     rest: list[str] = []
     tail = ""
     files = _Names()
     try:
         for chunk in chunks:
-            *fields, tail = (tail + decoder.decode(chunk)).split("\0")
+            *told, tail = (tail + decoder.decode(chunk)).split("\0")
             if len(tail) > RECORD_LIMIT:
                 raise Unreadable("an entry of the listing is longer than any file name can be")
-            rest += fields
-            whole = len(rest) - len(rest) % len(LISTING_FIELDS)
-            for start in range(0, whole, len(LISTING_FIELDS)):
-                yield files.mend(_entry(rest[start : start + len(LISTING_FIELDS)]))
+            rest += told
+            whole = len(rest) - len(rest) % len(fields)
+            for start in range(0, whole, len(fields)):
+                yield files.mend(_entry(dict(zip(fields, rest[start : start + len(fields)], strict=True))))
             del rest[:whole]
         tail += decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
@@ -190,18 +191,18 @@ class _Names:
         return entry
 
 
-def _entry(fields: list[str]) -> Entry:
-    mode, user, group, size, modified_at, link, health, path = fields
+def _entry(told: dict[str, str]) -> Entry:
     try:
         return Entry(
-            path=path.encode("utf-8", "surrogateescape"),
-            mode=mode[:10],
-            user=user[:64],
-            group=group[:64],
-            size=_size(int(size)),
-            modified_at=_time(modified_at) if modified_at else None,
-            link=link.encode("utf-8", "surrogateescape"),
-            healthy=health == "healthy",
+            path=told["bpath"].encode("utf-8", "surrogateescape"),
+            mode=told["mode"][:10],
+            user=told["user"][:64],
+            group=told["group"][:64],
+            size=_size(int(told["size"])),
+            modified_at=_time(told["isomtime"]) if told["isomtime"] else None,
+            link=told["source"].encode("utf-8", "surrogateescape"),
+            healthy=told["health"] == "healthy",
+            sha256=told.get("sha256", "")[:64],
         )
     except (ValueError, OverflowError) as error:
         raise Unreadable(f"an entry of the listing is not what borg writes ({error})") from error
