@@ -9,6 +9,7 @@ import secrets
 
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -21,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from accounts.models import EncryptionCanary
 
 CANARY = "phpBorg can read its secrets"
+SIGNING = b"phpBorg signs evidence"
 OPENSSL_ITERATIONS = 1_000_000
 OPENSSL_COMMAND = f"openssl enc -d -aes-256-cbc -pbkdf2 -md sha256 -iter {OPENSSL_ITERATIONS}"
 
@@ -74,6 +76,17 @@ def encrypt_for_openssl(data: bytes, passphrase: str) -> bytes:
     encryptor = Cipher(algorithms.AES256(derived[:32]), modes.CBC(derived[32:])).encryptor()
     padded = padder.update(data) + padder.finalize()
     return b"Salted__" + salt + encryptor.update(padded) + encryptor.finalize()
+
+
+def signing_keys() -> list[Ed25519PrivateKey]:
+    """With which this site signs what others shall believe: the newest first, as ENCRYPTION_KEYS.
+
+    Of these and not of SECRET_KEY: they outlive a change of that, and are what everybody keeps a copy of.
+    """
+    return [
+        Ed25519PrivateKey.from_private_bytes(HKDF(SHA256(), 32, salt=None, info=SIGNING).derive(key.encode()))
+        for key in settings.ENCRYPTION_KEYS
+    ]
 
 
 class Sealer:

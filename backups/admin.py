@@ -2,7 +2,7 @@ from django.contrib import admin
 
 from accounts.access import Permission
 from accounts.operators import OperatorAdmin
-from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, RestoreTest, RetentionPolicy, Source, StoragePool
 
 
 @admin.register(StoragePool)
@@ -57,3 +57,11 @@ class MountAdmin(OperatorAdmin):
     list_display = ("path", "machine", "archive", "mounted_at", "expires_at")
     list_select_related = ("archive",)
     search_fields = ("path", "machine")
+
+
+@admin.register(RestoreTest)
+class RestoreTestAdmin(OperatorAdmin):
+    list_display = ("name", "server", "plan", "at", "held", "files", "bytes", "seconds")
+    list_filter = ("held",)
+    list_select_related = ("server", "plan")
+    search_fields = ("name",)

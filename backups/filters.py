@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from django_filters.constants import EMPTY_VALUES
 
 from accounts.query import IdFilter, TrueOrFalseFilter
-from backups.models import Archive, ArchiveQuerySet
+from backups.models import Archive, ArchiveQuerySet, RestoreTest
 from jobs.models import Job
 from jobs.paging import Asked, NewestFilter
 
@@ -57,6 +57,15 @@ class ArchiveFilter(django_filters.FilterSet):  # type: ignore[misc]
     def begins(self, archives: QuerySet[Archive], name: str, value: str) -> QuerySet[Archive]:
         begin = value.lower()
         return archives.filter(name_lower__gte=begin, name_lower__lt=begin + LAST_CHARACTER)
+
+
+class RestoreTestFilter(django_filters.FilterSet):  # type: ignore[misc]
+    plan = IdFilter(field_name="plan_id", label=_("Plan"))
+    server = IdFilter(field_name="server_id", label=_("Server"))
+
+    class Meta:
+        model = RestoreTest
+        fields: list[str] = []
 
 
 class BackupFilter(NewestFilter):

@@ -164,7 +164,10 @@ class PlanForm(forms.ModelForm[Plan]):
 
     class Meta:
         model = Plan
-        fields = ["name", "repository", "compression", "upload_kib_per_second", "retention", "enabled"]
+        fields = [
+            "name", "repository", "compression", "upload_kib_per_second", "retention", "proof_days", "proof_files",
+            "enabled",
+        ]  # fmt: skip
 
     def __init__(self, *args: Any, server: Server, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -178,8 +181,17 @@ class PlanForm(forms.ModelForm[Plan]):
         pools = self.fields["new_repository_in"]
         assert isinstance(pools, forms.ModelChoiceField)
         pools.queryset = StoragePool.objects.all()
+        self.fields["proof_days"].required = self.fields["proof_files"].required = False  # empty: as it was
         if not self.is_bound and self.instance.pk is None:
             self._suggest(repository, pools)
+
+    def clean_proof_days(self) -> int:
+        days: int | None = self.cleaned_data["proof_days"]
+        return self.instance.proof_days if days is None else days
+
+    def clean_proof_files(self) -> int:
+        files: int | None = self.cleaned_data["proof_files"]
+        return self.instance.proof_files if files is None else files
 
     def _suggest(self, repository: Any, pools: Any) -> None:
         self.initial.setdefault("name", "files")

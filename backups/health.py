@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Prefetch, prefetch_related_objects
+from django.db.models import Max, Prefetch, prefetch_related_objects
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -41,6 +41,7 @@ class Health:
     reason: str = ""  # a sentence; "" when there is nothing to say
     last_good_at: datetime | None = None
     plan: Plan | None = None  # the one that the reason is about
+    proved_at: datetime | None = None  # the last restore test that held; of several plans the one that is longest ago
 
     @property
     def label(self) -> str:
@@ -54,7 +55,7 @@ class Health:
 def of_plan(plan: Plan) -> Health:
     """Reads `plan.last_job`, `plan.server` and `plan.repository`: fetch them along (Plan.objects.with_scope)."""
     state, reason = _judge(plan, plan.last_job)
-    return Health(state, reason, plan.last_good_at, plan)
+    return Health(state, reason, plan.last_good_at, plan, plan.proved_at)
 
 
 def _judge(plan: Plan, last: Job | None) -> tuple[State, str]:
@@ -71,6 +72,9 @@ def _judge(plan: Plan, last: Job | None) -> tuple[State, str]:
         return State.ATTENTION, _("Its repository is frozen: %(why)s") % {"why": plan.repository.frozen}
     if last.warnings:
         return State.ATTENTION, _("The last backup has warnings: some files could not be saved.")
+    # None until a plan has its first turn, from then on two periods: a new site has all that time for its first one.
+    if plan.proof_overdue_at and plan.proof_overdue_at < timezone.now():
+        return State.ATTENTION, _("No restore test has held for too long: nobody knows whether files come back.")
     return State.PROTECTED, ""
 
 
@@ -80,6 +84,8 @@ def _danger(plan: Plan, last: Job | None, suspicion: str) -> str:
         return plan.repository.damage
     if last and last.status == Job.Status.FAILED:
         return last.error
+    if plan.proof_failed:
+        return _("A restore test did not hold: %(why)s") % {"why": plan.proof_failed}
     if owed := schedule.overdue_since(plan, timezone.now()):
         sentence = _("No good backup since the run that was due %(span)s ago.") % {"span": timesince(owed, depth=1)}
         return f"{sentence} {suspicion}".strip()
@@ -107,4 +113,48 @@ def of_server(server: Server) -> Health:
         return Health(State.UNKNOWN, _("No plan saves anything of it yet."))
     worst = min(plans, key=lambda health: WORST_FIRST.index(health.state))
     newest = max((health.last_good_at for health in plans if health.last_good_at), default=None)
-    return Health(worst.state, worst.reason, newest, worst.plan)
+    return Health(worst.state, worst.reason, newest, worst.plan, _oldest(health.proved_at for health in plans))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """When something last went well that a server's safety rests on; of several plans the one that is longest ago."""
+
+    label: str
+    at: datetime | None  # None: never, or of one of them never
+    is_owed: bool  # somebody should look
+
+
+def marks_of(server: Server) -> list[Mark]:
+    """Backup, check, retention, restore test. Reads its plans as `of_server`, and asks once for retention."""
+    plans = [plan for plan in server.plans.all() if plan.enabled]
+    now = timezone.now()
+    tidied = _tidied_at([plan for plan in plans if plan.retention_id])
+    return [
+        Mark(_("Backup"), _oldest(plan.last_good_at for plan in plans), any(
+            schedule.overdue_since(plan, now) for plan in plans
+        )),
+        Mark(_("Check"), _oldest(plan.repository.checked_at for plan in plans), any(
+            plan.repository.damage for plan in plans
+        )),
+        Mark(_("Retention"), tidied, is_owed=False),
+        Mark(_("Restore test"), _oldest(plan.proved_at for plan in plans), any(
+            plan.proof_failed or (plan.proof_overdue_at and plan.proof_overdue_at < now) for plan in plans
+        )),
+    ]  # fmt: skip
+
+
+def _oldest(times: Iterable[datetime | None]) -> datetime | None:
+    known = list(times)
+    return min((at for at in known if at), default=None) if None not in known else None
+
+
+def _tidied_at(plans: list[Plan]) -> datetime | None:
+    """When retention last ran well, of the plan that has waited longest; it runs only where something is to go."""
+    if not plans:
+        return None
+    jobs = Job.objects.filter(
+        type="prune", subject__in=[f"plan:{plan.pk}" for plan in plans], status=Job.Status.COMPLETED
+    )
+    newest = dict(jobs.order_by().values_list("subject").annotate(at=Max("completed_at")))
+    return min(newest.values(), default=None)

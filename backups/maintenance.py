@@ -4,17 +4,21 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db import transaction
+from django.db.models import DateTimeField, F, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from backups import diffs, mounts
+from backups import diffs, mounts, scratch
 from backups.borg.commands import Depth
 from backups.models import Mount, Plan, Repository
 from backups.runners.check import CheckRepository
 from backups.runners.compact import CompactRepository
 from backups.runners.compare import CompareRepository
 from backups.runners.knock import KnockServer
+from backups.runners.proof import ProveRestore
 from backups.runners.unmount import UnmountArchive
+from backups.schedule import share_of
 from jobs.config import config
 from jobs.models import Job
 from jobs.periodic import every, first_of_all
@@ -25,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 20  # of one kind in one round, so that maintenance never keeps the backups waiting
 AGAIN_AFTER = timedelta(hours=12)  # when the newest one of the same kind did not bring what was wanted
+FIRST_TURNS = 500  # of restore tests that are given out in one round
 
 
 @every(seconds=600)
@@ -57,6 +62,53 @@ def compare_repositories() -> int:
     return _start(CompareRepository, due.order_by("compared_at"))
 
 
+@every(seconds=600)
+def prove_plans() -> int:
+    """Start the restore tests that are due, a few in each round; returns how many."""
+    now = timezone.now()
+    _give_first_turns(now)
+    held = Job.objects.running().exclude(holds=None).exclude(repository=None).values("repository")
+    due = Plan.objects.filter(
+        proof_due_at__lte=now, proof_days__gt=0, enabled=True, server__enabled=True,
+        repository__state=Repository.State.READY, repository__damage="", repository__frozen="",
+    ).exclude(repository__in=held)  # fmt: skip
+    plans = due.select_related("server", "repository__pool").order_by("proof_due_at", "pk")[:AT_ONCE]
+    return sum(_prove(plan, now) for plan in plans)
+
+
+def _give_first_turns(now: datetime) -> None:
+    """Spread over the first period, so that a thousand plans do not have theirs on one day."""
+    waiting = Plan.objects.filter(proof_due_at=None, proof_days__gt=0).exclude(last_good_at=None)
+    for pk, days in waiting.order_by("pk").values_list("pk", "proof_days")[:FIRST_TURNS]:
+        Plan.objects.filter(pk=pk, proof_due_at=None, proof_days=days).update(
+            proof_due_at=now + share_of(pk) * timedelta(days=days),
+            proof_overdue_at=Coalesce("proof_overdue_at", now + 2 * timedelta(days=days), output_field=DateTimeField()),
+        )
+
+
+def _prove(plan: Plan, now: datetime) -> bool:
+    """Take the turn that is due, and start it; what is refused has another one soon."""
+    period = timedelta(days=plan.proof_days)
+    assert plan.proof_due_at
+    following = max(plan.proof_due_at + period, now + period / 2)
+    turn = Plan.objects.filter(pk=plan.pk, proof_due_at=plan.proof_due_at, proof_days=plan.proof_days)
+    with transaction.atomic():
+        if not turn.update(proof_due_at=following):
+            return False
+        try:
+            ProveRestore.enqueue(plan, trigger=Job.Trigger.SCHEDULE)
+        except Refused:
+            Plan.objects.filter(pk=plan.pk).update(proof_due_at=now + AGAIN_AFTER)
+            return False
+    return True
+
+
+@every(seconds=3600)
+def sweep_scratch() -> int:
+    """What restore tests left on this machine whose workers were killed; returns how many folders are gone."""
+    return scratch.sweep()
+
+
 @every(seconds=300)
 def knock() -> int:
     """Look whether servers answer again that were away when a backup was due."""
@@ -76,6 +128,12 @@ def unmount_expired() -> int:
     half_made = Q(mounted_at=None) & (Q(job=None) | Q(job__status__in=Job.FINAL))
     over = Mount.objects.filter(Q(expires_at__lte=timezone.now()) | half_made).select_related("archive", "job")
     return _start(UnmountArchive, over.order_by("expires_at"), patience=timedelta(minutes=10))
+
+
+@first_of_all
+def clear_scratch() -> None:
+    if swept := scratch.sweep():
+        logger.warning("%d restore tests were ended before they could tidy up here; their files are removed.", swept)
 
 
 @first_of_all

@@ -362,6 +362,7 @@ class Source(models.Model):
         return self.name
 
 
+MOST_PROOF_FILES = 2_000  # of a sample
 KEEP_RULES = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 
 
@@ -442,6 +443,14 @@ class Plan(models.Model):
         _("spread (seconds)"), default=300, validators=[MaxValueValidator(6 * 3600)],
         help_text=_("Each plan starts its own share of this later, so that not all start at once."),
     )  # fmt: skip
+    proof_days = models.PositiveSmallIntegerField(
+        _("test a restore every (days)"), default=30, validators=[MaxValueValidator(3650)],
+        help_text=_("Files are restored from the newest archive on the worker, and compared. 0: never by itself."),
+    )  # fmt: skip
+    proof_files = models.PositiveSmallIntegerField(
+        _("files of a restore test"), default=200, validators=[MaxValueValidator(MOST_PROOF_FILES)],
+        help_text=_("Chosen by chance. 0: all, for which the worker needs as much free space as they take."),
+    )  # fmt: skip
     next_run_at = models.DateTimeField(null=True, editable=False)
     due_at = models.DateTimeField(null=True, editable=False)  # when the newest scheduled run fell due
     # Its last run failed because the server was away: it runs as soon as the server answers.
@@ -453,6 +462,12 @@ class Plan(models.Model):
     last_good_at = models.DateTimeField(
         null=True, editable=False
     )  # when the newest archive without suspicion was taken
+    # Of restore tests, kept by backups/runners/proof.py.
+    proved_at = models.DateTimeField(null=True, editable=False)  # the last one that held
+    proof_failed = models.TextField(blank=True, default="", editable=False)  # why the last one did not hold; "": it did
+    # When the next is due, and from when on it is too long ago; None until there is an archive to test.
+    proof_due_at = models.DateTimeField(null=True, editable=False)
+    proof_overdue_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PlanQuerySet.as_manager()
@@ -466,6 +481,7 @@ class Plan(models.Model):
         indexes = [
             models.Index(fields=["enabled", "next_run_at"], name="plan_by_next_run"),
             models.Index(fields=["awaits_server"], name="plan_by_awaits_server"),
+            models.Index(fields=["proof_due_at"], name="plan_by_proof_due"),
         ]
 
     def __str__(self) -> str:
@@ -603,6 +619,50 @@ class Mount(models.Model):
 
     def get_absolute_url(self) -> str:
         return self.archive.get_absolute_url() if self.archive else reverse("archives")
+
+
+class RestoreTest(models.Model):
+    """Evidence that files of an archive could be restored, or not; it outlives the archive, the plan and the server."""
+
+    plan = models.ForeignKey(Plan, models.SET_NULL, null=True, related_name="restore_tests")
+    server = models.ForeignKey(Server, models.SET_NULL, null=True, related_name="restore_tests")
+    archive = models.ForeignKey(Archive, models.SET_NULL, null=True, related_name="restore_tests")
+    job = models.ForeignKey("jobs.Job", models.SET_NULL, null=True, related_name="restore_tests")
+    name = models.CharField(_("archive"), max_length=200)  # as the archive was called
+    at = models.DateTimeField(_("at"), default=timezone.now)
+    held = models.BooleanField(_("held"))
+    failure = models.TextField(blank=True, default="")  # why it did not hold
+    everything = models.BooleanField(default=False)  # False: a sample
+    files = models.BigIntegerField(_("files"))
+    bytes = models.BigIntegerField(_("bytes"))
+    seconds = models.FloatField(_("seconds"))  # that the extraction took
+    # Exactly as it was signed: canonical JSON; the signature and the key are hexadecimal, Ed25519.
+    evidence = models.TextField()
+    signature = models.CharField(max_length=128)
+    public_key = models.CharField(max_length=64)
+
+    objects = VisibleQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-at", "-id"]
+        verbose_name = _("restore test")
+        verbose_name_plural = _("restore tests")
+        indexes = [
+            models.Index(fields=["-at", "-id"], name="restore_test_newest"),
+            models.Index(fields=["plan", "-at", "-id"], name="restore_test_newest_by_plan"),
+            models.Index(fields=["server", "-at", "-id"], name="restore_test_newest_by_server"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.at:%Y-%m-%d %H:%M}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("proof", args=[self.pk])
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        return self.bytes / self.seconds if self.seconds else None
 
 
 def archive_prefix(plan: Plan) -> str:

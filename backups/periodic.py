@@ -29,7 +29,16 @@ def reschedule(plan: Plan) -> None:
     if after is not None:
         rows = rows.exclude(next_run_at__lte=now)
     rows.update(next_run_at=after)
-    plan.refresh_from_db(fields=["next_run_at"])
+    reschedule_proof(plan, now)
+    plan.refresh_from_db(fields=["next_run_at", "proof_due_at", "proof_overdue_at"])
+
+
+def reschedule_proof(plan: Plan, now: datetime) -> None:
+    """Restore tests that come more often than they did do not wait for the turn that they had; 0 days: no turn."""
+    period = timedelta(days=plan.proof_days)
+    for name, longest in (("proof_due_at", period), ("proof_overdue_at", 2 * period)):
+        later = {f"{name}__gt": now + longest} if plan.proof_days else {}
+        Plan.objects.filter(pk=plan.pk, **later).update(**{name: None})
 
 
 @every(seconds=5)

@@ -14,10 +14,21 @@ from accounts.strict import StrictModelSerializer, StrictSerializer
 from backups import schedule
 from backups.catalog import Item
 from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
-from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import (
+    MOST_PROOF_FILES,
+    Archive,
+    Mount,
+    Plan,
+    Repository,
+    RestoreTest,
+    RetentionPolicy,
+    Source,
+    StoragePool,
+)
 from backups.notes import COMMENT_LENGTH
 from backups.periodic import reschedule
 from backups.runners.mount import DEFAULT_HOURS, MOST_HOURS
+from backups.runners.proof import NEWEST, RANDOM
 from backups.runners.restore import RestoreForm
 from backups.schedule import InvalidSchedule
 from backups.sources.base import SourceKind
@@ -175,9 +186,12 @@ class PlanSerializer(StrictModelSerializer[Plan]):
         fields = [
             "id", "name", "server", "repository", "sources", "retention", "enabled", "compression",
             "upload_kib_per_second", "schedule", "time_zone", "blackout", "spread_seconds", "next_run_at", "next_runs",
-            "last_job", "last_good_at", "created_at",
+            "last_job", "last_good_at", "proof_days", "proof_files", "proof_due_at", "proved_at", "proof_failed",
+            "created_at",
         ]  # fmt: skip
-        read_only_fields = ["next_run_at", "last_job", "last_good_at", "created_at"]
+        read_only_fields = [
+            "next_run_at", "last_job", "last_good_at", "proof_due_at", "proved_at", "proof_failed", "created_at",
+        ]  # fmt: skip
 
     def get_next_runs(self, plan: Plan) -> list[datetime]:
         return schedule.upcoming(plan)
@@ -381,4 +395,41 @@ class ImportRepositorySerializer(StrictSerializer):
     )
     key = serializers.CharField(
         required=False, allow_blank=True, write_only=True, help_text="A keyfile repository's key, as borg exports it."
+    )
+
+
+class RestoreTestSerializer(serializers.ModelSerializer[RestoreTest]):
+    """A restore test, without its evidence."""
+
+    class Meta:
+        model = RestoreTest
+        fields = [
+            "id", "plan", "server", "archive", "job", "name", "at", "held", "failure", "everything", "files", "bytes",
+            "seconds",
+        ]  # fmt: skip
+        read_only_fields = fields
+        extra_kwargs = {
+            "name": {"help_text": "Of the archive, which may be gone by now."},
+            "failure": {"help_text": 'Why it did not hold; "": it did.'},
+            "everything": {"help_text": "Whether all files were restored; false: a sample."},
+            "seconds": {"help_text": "That the extraction took."},
+        }
+
+
+class EvidenceSerializer(RestoreTestSerializer):
+    class Meta(RestoreTestSerializer.Meta):
+        fields = [*RestoreTestSerializer.Meta.fields, "evidence", "signature", "public_key"]
+        read_only_fields = fields
+        extra_kwargs = {
+            **RestoreTestSerializer.Meta.extra_kwargs,
+            "evidence": {"help_text": "JSON, as a text: exactly what was signed."},
+            "signature": {"help_text": "Of the evidence: Ed25519, hexadecimal."},
+            "public_key": {"help_text": "Hexadecimal."},
+        }
+
+
+class ProveSerializer(StrictSerializer):
+    archive = serializers.ChoiceField(choices=[NEWEST, RANDOM], default=NEWEST, help_text="Which good one.")
+    files = serializers.IntegerField(
+        min_value=0, max_value=MOST_PROOF_FILES, required=False, help_text="0: all. Not sent: as the plan says."
     )

@@ -326,7 +326,8 @@ def _may_be_unwell(now: datetime) -> Q:
     troubled = Repository.objects.filter(Q(is_damaged__in=[True]) | Q(is_frozen__in=[True])).order_by()
     unanswered = Q(due_at__gt=F("last_good_at")) | Q(next_run_at__lte=now)
     kept = Q(enabled=False) | Q(last_job=None) | Q(last_good_at=None) | ~Q(last_outcome=Plan.Outcome.GOOD)
-    return kept | unanswered | Q(repository__in=troubled)
+    unproven = ~Q(proof_failed="") | Q(proof_overdue_at__lt=now)
+    return kept | unanswered | unproven | Q(repository__in=troubled)
 
 
 def _rank(now: datetime) -> Case:
@@ -335,11 +336,12 @@ def _rank(now: datetime) -> Case:
     return Case(
         When(enabled=False, then=RANK[State.UNKNOWN]),
         When(~Q(repository__damage="") | (has_run & Q(last_outcome=Plan.Outcome.FAILED)), then=RANK[State.AT_RISK]),
-        When(_overdue(now), then=RANK[State.AT_RISK]),
+        When(~Q(proof_failed="") | _overdue(now), then=RANK[State.AT_RISK]),
         When(~has_run, then=RANK[State.UNKNOWN]),
         When(last_outcome=Plan.Outcome.SUSPICIOUS, then=RANK[State.ATTENTION]),
         When(last_good_at=None, then=RANK[State.AT_RISK]),
         When(~Q(repository__frozen="") | Q(last_outcome=Plan.Outcome.WARNINGS), then=RANK[State.ATTENTION]),
+        When(proof_overdue_at__lt=now, then=RANK[State.ATTENTION]),
         default=RANK[State.PROTECTED],
         output_field=IntegerField(),
     )

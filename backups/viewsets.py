@@ -31,6 +31,7 @@ from backups.forms import ImportForm
 from backups.kit import note_stored
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from backups.packing import PACKINGS, PLAIN
+from backups.proof_viewsets import ProveMixin
 from backups.ranges import Unsatisfiable
 from backups.removal import forget
 from backups.retention import as_data, decide, foresee, objection, runs_of
@@ -242,12 +243,14 @@ class SourceViewSet(AuditedViewSet):
         summary="Delete a plan", description="Its archives stay. 409 while a job of it is unfinished."
     ),
 )
-class PlanViewSet(AuditedViewSet):
+class PlanViewSet(ProveMixin, AuditedViewSet):
     serializer_class = PlanSerializer
     orderings = (
         "name", "-name", "created_at", "-created_at", "next_run_at", "-next_run_at", "last_good_at", "-last_good_at",
     )  # fmt: skip
-    permissions: ClassVar[dict[str, Permission | None]] = {**READ, **WRITE, "retention": Permission.BACKUP_VIEW}
+    permissions: ClassVar[dict[str, Permission | None]] = {
+        **READ, **WRITE, "retention": Permission.BACKUP_VIEW, "prove": Permission.BACKUP_CREATE,
+    }  # fmt: skip
     audited_as = "plan"
 
     def get_queryset(self) -> QuerySet[Plan]:

@@ -9,6 +9,7 @@ from rest_framework.routers import SimpleRouter
 from accounts import viewsets as accounts
 from backups import viewsets as backups
 from backups.find_viewsets import FileViewSet
+from backups.proof_viewsets import RestoreTestViewSet
 from backups.stats_viewsets import StatsViewSet
 from jobs import streamviews as streams
 from jobs import viewsets as jobs
@@ -26,6 +27,7 @@ router.register("repositories", backups.RepositoryViewSet, basename="repository"
 router.register("storage-pools", backups.StoragePoolViewSet, basename="storage-pool")
 router.register("sources", backups.SourceViewSet, basename="source")
 router.register("plans", backups.PlanViewSet, basename="plan")
+router.register("restore-tests", RestoreTestViewSet, basename="restore-test")
 router.register("jobs", jobs.JobViewSet, basename="job")
 router.register("logs", jobs.LogViewSet, basename="log")
 router.register("logs/tail", streams.LogStream, basename="log-tail")

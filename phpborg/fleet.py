@@ -7,7 +7,7 @@ sizes of a repository) is kept as the product itself would have kept it; a test 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -15,7 +15,18 @@ from django.utils import timezone
 
 from accounts import encryption
 from accounts.models import User
-from backups.models import BackupHour, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import (
+    BackupHour,
+    Plan,
+    Repository,
+    RestoreTest,
+    RetentionPolicy,
+    Source,
+    StoragePool,
+    archive_prefix,
+)
+from backups.proofs import signed
+from backups.runners.create import STAMP
 from jobs.models import Job
 from phpborg.bulk import hurried
 from phpborg.past import Past, Things
@@ -128,10 +139,41 @@ class Fleet:
         for plan, repository, kept in zip(things.plans, things.repositories, past.kept, strict=True):
             update(plan, kept.of_plan)
             update(repository, dict(zip(sums, kept.sums, strict=True)))
-        names = ["last_job", "last_outcome", "last_took", "last_good_at", "due_at"]
+        self._prove(things.plans)
+        names = [
+            "last_job", "last_outcome", "last_took", "last_good_at", "due_at", "proved_at", "proof_failed",
+            "proof_due_at", "proof_overdue_at",
+        ]  # fmt: skip
         Plan.objects.bulk_update(things.plans, names, batch_size=BATCH)
         Repository.objects.bulk_update(things.repositories, sums, batch_size=BATCH)
         BackupHour.objects.bulk_create((BackupHour(began_at=at, **n) for at, n in past.hours.items()), batch_size=BATCH)
+
+    def _prove(self, plans: list[Plan]) -> None:
+        """Restore tests of those that have a good archive: the last of each, a few of which did not hold."""
+        tests = []
+        for plan in plans:
+            if plan.last_good_at is None:
+                continue
+            period = timedelta(days=plan.proof_days)
+            at = self.now - self._chance.random() * period
+            held = self._chance.random() > 0.002
+            failure = "" if held else "The repository is damaged."
+            plan.proof_due_at, plan.proof_overdue_at = at + period, at + 2 * period
+            plan.proved_at, plan.proof_failed = at if held else at - period, failure
+            tests.append(self._test(plan, at, failure))
+        RestoreTest.objects.bulk_create(tests, batch_size=BATCH)
+
+    def _test(self, plan: Plan, at: datetime, failure: str) -> RestoreTest:
+        size = self._chance.randrange(10**6, 10**9)
+        name = f"{archive_prefix(plan)}-{at:{STAMP}}"
+        evidence = {
+            "server": plan.server.name, "plan": plan.name, "archive": {"name": name}, "held": not failure,
+            "files": plan.proof_files, "bytes": size, "seconds": size / 10**8,
+        }  # fmt: skip
+        return RestoreTest(
+            plan=plan, server=plan.server, name=name, at=at, held=not failure, failure=failure, files=plan.proof_files,
+            bytes=size, seconds=size / 10**8, **signed(evidence),
+        )  # fmt: skip
 
 
 def tag(servers: list[Server]) -> None:

@@ -197,6 +197,7 @@ BORG_BASE_DIR = DATA_DIR / "borg"
 CATALOG_DIR = DATA_DIR / "catalog"
 DIFF_DIR = DATA_DIR / "diffs"
 MOUNT_DIR = DATA_DIR / "mounts"  # of archives that somebody looks into, on each worker's machine
+SCRATCH_DIR = Path(env.str("SCRATCH_DIR", default=str(DATA_DIR / "scratch"))).resolve()  # of restore tests, there too
 
 # --- Live settings: jobs/config.py reads them, /api/settings changes them -----------------------
 

@@ -20,7 +20,8 @@ from rest_framework.test import APIClient
 from accounts import encryption, tokens
 from accounts.access import Permission
 from accounts.models import User
-from backups.models import Archive, Plan, Repository, Source, StoragePool
+from backups import proofs
+from backups.models import Archive, Plan, Repository, RestoreTest, Source, StoragePool
 from jobs import periodic, queue
 from jobs.config import config
 from jobs.models import Job
@@ -54,6 +55,7 @@ def data_dirs(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) ->
     """Each test has its own catalogs and its own cache of borg."""
     settings.CATALOG_DIR = tmp_path / "catalog"
     settings.DIFF_DIR = tmp_path / "diffs"
+    settings.SCRATCH_DIR = tmp_path / "scratch"
     settings.BORG_BASE_DIR = tmp_path / "borg"
     monkeypatch.setattr("backups.pools.RESERVE_BYTES", 65_536)  # so that thousands of pools need no disk of their own
 
@@ -221,6 +223,20 @@ def make_archive(plan: Plan, **changes: Any) -> Archive:
     archive = Archive.objects.create(**(values | changes))
     archive.repository.note_archives()
     return archive
+
+
+def make_proof(archive: Archive, **changes: Any) -> RestoreTest:
+    """A restore test of it, with evidence as real ones have it."""
+    told = {
+        "archive": {"name": archive.name, "borg_id": archive.borg_id, "taken_at": archive.taken_at.isoformat()},
+        "server": archive.server.name, "files": 200, "bytes": 4_000_000, "seconds": 0.8, "held": True,
+        "started_at": "2026-03-01T02:00:00+00:00", "ended_at": "2026-03-01T02:00:09+00:00",
+    }  # fmt: skip
+    values: dict[str, Any] = {
+        "plan": archive.plan, "server": archive.server, "archive": archive, "name": archive.name, "held": True,
+        "files": 200, "bytes": 4_000_000, "seconds": 0.8,
+    }  # fmt: skip
+    return RestoreTest.objects.create(**(values | proofs.signed(told) | changes))
 
 
 def run_now(job: Job) -> Job:

@@ -14,8 +14,7 @@ CHECKPOINT_SECONDS = 600
 # so that the bytes can be had back (results.Listing). Tried with borg 1.2.4, 1.2.9 and 1.4.5.
 LISTING_FIELDS = ("mode", "user", "group", "size", "isomtime", "source", "health", "bpath")
 LISTING_FORMAT = "".join(f"{{{name}}}{{NUL}}" for name in LISTING_FIELDS)
-
-HASHES_FORMAT = "{mode}{NUL}{sha256}{NUL}{bpath}{NUL}"
+CONTENT_FORMAT = f"{LISTING_FORMAT}{{sha256}}{{NUL}}"
 
 
 @dataclass(frozen=True)
@@ -160,21 +159,20 @@ def delete(access: Access, names: Sequence[str]) -> Command:
     return access.command("delete", *flags, "--", access.location, *names)
 
 
-def list_files(access: Access, name: str, paths: Sequence[str] = ()) -> Command:
+def list_files(access: Access, name: str, paths: Iterable[str] = ()) -> Command:
     """Prints `paths` of an archive and what is below them (none: every entry) for parse_files; waits for nobody."""
-    return _list(access, name, paths, LISTING_FORMAT)
+    return _list(access, name, LISTING_FORMAT, _exactly(paths))
 
 
-def list_hashes(access: Access, name: str, paths: Sequence[str]) -> Command:
-    """Reads these files out of the repository, and prints for parse_hashes what they are."""
-    return _list(access, name, paths, HASHES_FORMAT)
+def list_contents(access: Access, name: str, paths: Iterable[str], *, only_files: bool = False) -> Command:
+    """The same for parse_contents: borg reads and decrypts every file for its hash."""
+    return _list(access, name, CONTENT_FORMAT, _files(paths) if only_files else _exactly(paths))
 
 
-def _list(access: Access, name: str, paths: Sequence[str], form: str) -> Command:
-    words = ["--", *_exactly(paths)] if paths else []
+def _list(access: Access, name: str, wanted: str, patterns: Sequence[str]) -> Command:
     return access.command(
-        "list", "--log-json", "--bypass-lock", f"--format={form}", access.archive(name), *words,
-        env={"PYTHONIOENCODING": "unicode_escape"},
+        "list", "--log-json", "--bypass-lock", f"--format={wanted}", access.archive(name),
+        *(["--", *patterns] if patterns else []), env={"PYTHONIOENCODING": "unicode_escape"},
     )  # fmt: skip
 
 
@@ -200,6 +198,17 @@ def extract(access: Access, name: str, paths: Iterable[str], *, directory: str) 
     )  # fmt: skip
 
 
+def extract_content(access: Access, name: str, paths: Iterable[str], *, directory: str) -> Command:
+    """Extract the files `paths` and no other (none: everything), without what only their own machine may take.
+
+    Flags as "immutable" would stay in nobody's way there. Borg 1.2 warns of each path: see export_files.
+    """
+    return access.command(
+        "extract", "--log-json", "--progress", "--bypass-lock", "--noflags", "--noacls", "--noxattrs",
+        access.archive(name), "--", *_files(paths), cwd=directory,
+    )  # fmt: skip
+
+
 def extract_to_stdout(access: Access, name: str, path: str) -> Command:
     """Prints the content of one file."""
     return access.command(
@@ -217,7 +226,7 @@ def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:
 
     `pf:` costs the same for one file and for a thousand; but borg 1.2 ends with a warning of each.
     """
-    return _export_tar(access, name, [f"pf:{path}" for path in paths])
+    return _export_tar(access, name, _files(paths))
 
 
 def _export_tar(access: Access, name: str, patterns: Iterable[str]) -> Command:
@@ -276,3 +285,8 @@ def _exactly(paths: Iterable[str]) -> list[str]:
     Not `pf:`: borg 1.2 says of every one that it never matched, and exits 1.
     """
     return [f"pp:{path}" for path in paths]
+
+
+def _files(paths: Iterable[str]) -> list[str]:
+    """Each path itself, and nothing below it: at the same cost for one and for a thousand."""
+    return [f"pf:{path}" for path in paths]

@@ -74,6 +74,7 @@ class Entry:
     modified_at: datetime | None
     link: bytes  # a symlink's target (with "?" for bytes that are not UTF-8), or the earlier entry of a hard link
     healthy: bool
+    sha256: str = ""  # of a file's content, if borg was asked for it; never of a hard link to an earlier entry
 
 
 def parse_create(stdout: bytes) -> CreateResult:
@@ -158,11 +159,11 @@ def parse_files(chunks: Iterable[bytes]) -> Iterator[Entry]:
         yield files.mend(_entry(fields))
 
 
-def parse_hashes(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
-    """Read what `list_hashes` prints: the path and SHA-256 of each file, once for all its hard links."""
-    for mode, sha256, path in _records(chunks, 3):
-        if mode.startswith("-"):
-            yield path.encode("utf-8", "surrogateescape"), sha256
+def parse_contents(chunks: Iterable[bytes]) -> Iterator[Entry]:
+    """The same of `list_contents`, with hashes."""
+    files = _Names()
+    for *fields, sha256 in _records(chunks, len(LISTING_FIELDS) + 1):
+        yield files.mend(_entry(fields, sha256[:64]))
 
 
 def _records(chunks: Iterable[bytes], length: int) -> Iterator[list[str]]:
@@ -172,10 +173,10 @@ def _records(chunks: Iterable[bytes], length: int) -> Iterator[list[str]]:
     tail = ""
     try:
         for chunk in chunks:
-            *fields, tail = (tail + decoder.decode(chunk)).split("\0")
+            *told, tail = (tail + decoder.decode(chunk)).split("\0")
             if len(tail) > RECORD_LIMIT:
                 raise Unreadable("an entry of the listing is longer than any file name can be")
-            rest += fields
+            rest += told
             whole = len(rest) - len(rest) % length
             for start in range(0, whole, length):
                 yield rest[start : start + length]
@@ -203,7 +204,7 @@ class _Names:
         return entry
 
 
-def _entry(fields: list[str]) -> Entry:
+def _entry(fields: list[str], sha256: str = "") -> Entry:
     mode, user, group, size, modified_at, link, health, path = fields
     try:
         return Entry(
@@ -215,6 +216,7 @@ def _entry(fields: list[str]) -> Entry:
             modified_at=_time(modified_at) if modified_at else None,
             link=link.encode("utf-8", "surrogateescape"),
             healthy=health == "healthy",
+            sha256=sha256,
         )
     except (ValueError, OverflowError) as error:
         raise Unreadable(f"an entry of the listing is not what borg writes ({error})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from secrets import SystemRandom
 from typing import Any, Self
 
 from backups.catalog.store import ROOT, NotIndexed, open_to_read
@@ -12,6 +13,7 @@ from backups.models import Archive
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+TRIES = 30  # for each file of a sample: of all numbers some are of folders, and of files of other archives
 ORDERS = {
     "name": "kind <> 'd', name", "-name": "kind <> 'd', name DESC",
     "size": "kind <> 'd', size, name", "-size": "kind <> 'd', size DESC, name",
@@ -141,6 +143,48 @@ class Catalog:
         if item.is_hard_link and (first := self.find(item.link)):
             return first
         return item
+
+    def sample(self, number: int) -> list[Item]:
+        """So many different regular files by chance; all of them if there are no more."""
+        ((lowest, highest),) = self._rows("SELECT min(id), max(id) FROM path", ())
+        found: dict[int, Item] = {}
+        if lowest is None or number < 1:
+            return []
+        chance = SystemRandom()
+        tries = number * TRIES if self.files > number else 0
+        while len(found) < number and (tries := tries - 1) >= 0:
+            item = self.item(chance.randint(lowest, highest))
+            if item is not None and item.is_file:
+                found[item.id] = item
+        if len(found) < number:  # few files among many numbers: those that follow one, and then from the beginning on
+            first = chance.randint(lowest, highest)
+            for where in ("path.id >= :first", "path.id < :first"):
+                files = f"WHERE kind = '-' AND {where} ORDER BY path.id LIMIT :limit"
+                for item in self._items(files, first=first, limit=number):
+                    if len(found) < number:
+                        found[item.id] = item
+        return sorted(found.values(), key=lambda item: item.id)
+
+    def file_at(self, path: bytes) -> Item | None:
+        """The regular file at `path`, if everything above it is a folder."""
+        item = self.find(path)
+        is_plain = item and item.is_file and all(part.is_folder for part in self.trail(item)[:-1])
+        return item if is_plain else None
+
+    def entries(self) -> int:
+        """What the archive holds, each path once; without folders that it only implies."""
+        return self._count("WHERE mode <> ''")
+
+    def regular_files(self) -> int:
+        return self._count("WHERE kind = '-'")
+
+    def below_no_folder(self) -> int:
+        """Entries below something that is no folder: of a symlink, they would be put where it leads."""
+        return self._count(
+            f"WHERE folder <> {ROOT} AND NOT EXISTS (SELECT 1 FROM version AS v JOIN look AS l ON l.id = v.look"  # noqa: S608
+            " WHERE v.path = path.folder AND v.line = :line AND v.since <= :at AND (v.until IS NULL OR v.until > :at)"
+            " AND l.kind = 'd')"
+        )
 
     def _items(self, where: str, **values: Any) -> list[Item]:
         rows = self._rows(f"SELECT {COLUMNS} {VERSIONS} {where}", {"line": self._line, "at": self._at, **values})

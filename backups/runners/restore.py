@@ -15,7 +15,7 @@ from accounts.query import LARGEST
 from backups.borg import commands
 from backups.borg.commands import Access
 from backups.borg.errors import RepositoryUnreadable, failure_of
-from backups.borg.results import Entry, Unreadable, parse_files, parse_hashes
+from backups.borg.results import Entry, Unreadable, parse_contents, parse_files
 from backups.catalog import Catalog, NotIndexed, as_argument, readable
 from backups.models import Archive, Source
 from backups.placing import TREE, Place, Target, TargetUnusable, inside
@@ -561,12 +561,14 @@ class RestoreFiles(ArchiveRunner):
     def _hashes(self, chosen: Chosen) -> Iterator[tuple[bytes, str]]:
         """Each file that was asked for, with the archive's SHA-256; borg tells it of a hard link's first name only."""
         first_names = [as_argument(path) for path in chosen.links if not chosen.holds(path)] if self.paths else []
-        command = commands.list_hashes(
+        command = commands.list_contents(
             self.here(self.subject.repository), self.subject.name, [*self.paths, *first_names]
         )
-        for path, sha256 in parse_hashes(self._listing(command)):
-            for name in [path] * chosen.holds(path) + chosen.links.get(path, []):
-                yield name, sha256
+        for entry in parse_contents(self._listing(command)):
+            if not entry.mode.startswith("-"):
+                continue
+            for name in [entry.path] * chosen.holds(entry.path) + chosen.links.get(entry.path, []):
+                yield name, entry.sha256
 
 
 def target_of(archive: Archive, wish: dict[str, Any]) -> Server:

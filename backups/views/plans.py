@@ -45,6 +45,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "sources": sources,
         "running": Job.objects.filter(plan=plan, type=RunBackup.type).unfinished().order_by("-status").first(),
         "page": Paginator(archives, 25).get_page(request.GET.get("page")),
+        "last_test": plan.restore_tests.defer("evidence").first(),
     }
     return render(request, "plans/detail.html", context)
 

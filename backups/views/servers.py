@@ -46,6 +46,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "tab": tab if tab in TABS else TABS[0],
         "tabs": TABS,
         "last_archive": archives.first(),
+        "marks": health.marks_of(server),
         "page": Paginator(archives if tab == "archives" else jobs, 25).get_page(request.GET.get("page")),
     }
     return render(request, "servers/detail.html", context)

@@ -17,10 +17,10 @@ from accounts import audit, encryption
 from accounts.access import Permission
 from accounts.models import ApiToken, AuditEntry, EncryptionCanary, TokenFamily, User
 from accounts.people import administrators
-from backups.models import Archive, Mount, Plan, Repository, RetentionPolicy, Source, StoragePool
+from backups.models import Archive, Mount, Plan, Repository, RestoreTest, RetentionPolicy, Source, StoragePool
 from jobs.models import Job, LogLine
 from servers.models import Server, Tag
-from tests.conftest import PASSWORD, holder, make_user, page_of
+from tests.conftest import PASSWORD, holder, make_proof, make_user, page_of
 
 PLAIN = "recognisable-plain-text"
 # Whoever adds a table to the admin says here what may be done with it: added, changed, deleted.
@@ -28,7 +28,7 @@ EVERYTHING, CHANGED, ENDED, SEEN = (True, True, True), (False, True, False), (Fa
 TABLES: dict[type[Model], tuple[bool, bool, bool]] = {
     User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, ApiToken: ENDED, AuditEntry: SEEN, Job: SEEN,
     LogLine: SEEN, Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN,
-    RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN, Mount: SEEN,
+    RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN, Mount: SEEN, RestoreTest: SEEN,
 }  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
         Source: plan.sources.get(), RetentionPolicy: RetentionPolicy.objects.create(name="mine"),
         Plan: plan, Archive: archive,
         Mount: Mount.objects.create(archive=archive, machine="web", path="/x", expires_at=timezone.now()),
+        RestoreTest: make_proof(archive),
     }  # fmt: skip
 
 

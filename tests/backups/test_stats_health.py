@@ -88,7 +88,16 @@ def test_the_database_judges_as_the_pages_do(repository: Repository, now: dateti
         for job, plan, kept in itertools.product(jobs, plans, repositories)
         if not kept or plan["due_at"] is None
     ]
-    many(repository, [*wanted, {"plan": {"enabled": False}}, {"plan": {"enabled": False}, "job": jobs[5]}])
+    proofs: list[dict[str, Any]] = [
+        {"job": job, "plan": {"last_good_at": good_at, "enabled": enabled, **proof}, "repository": kept}
+        for job, good_at, enabled, kept in itertools.product(jobs, (None, now - HOUR), (True, False), repositories)
+        for proof in (
+            {"proof_failed": "Odd."}, {"proof_overdue_at": now - HOUR}, {"proof_overdue_at": now + HOUR},
+            {"proof_failed": "Odd.", "proof_overdue_at": now - HOUR},
+        )
+    ]  # fmt: skip
+    others: list[dict[str, Any]] = [{"plan": {"enabled": False}}, {"plan": {"enabled": False}, "job": jobs[5]}]
+    many(repository, wanted + proofs + others)
     counts = the_two_agree(now)
     assert all(counts[state] for state in State if state != State.RUNNING)
 

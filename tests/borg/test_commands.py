@@ -39,7 +39,7 @@ ALL: dict[str, Callable[[Access], Command]] = {
     "export_tar": lambda access: commands.export_tar(access, "a", "etc"),
     "export_files": lambda access: commands.export_files(access, "a", ["etc/hosts"]),
     "export_tar_of": lambda access: commands.export_tar_of(access, "a", ["etc"]),
-    "list_hashes": lambda access: commands.list_hashes(access, "a", ["etc"]),
+    "list_contents": lambda access: commands.list_contents(access, "a", ["etc"]),
 }
 each_command = pytest.mark.parametrize("command_of", ALL.values(), ids=ALL)
 
@@ -112,9 +112,9 @@ def test_extract_to_stdout_prints_one_file() -> None:
 def test_paths_may_be_listed_and_hashed_alone() -> None:
     assert "--" not in commands.list_files(HERE, "a").argv
     assert commands.list_files(HERE, "a", ["etc", "-rf"]).argv[-4:] == ("/pool/web-1::a", "--", "pp:etc", "pp:-rf")
-    assert commands.list_hashes(HERE, "a", ["etc"]).argv[3:] == (
-        "--bypass-lock", "--format={mode}{NUL}{sha256}{NUL}{bpath}{NUL}", "/pool/web-1::a", "--", "pp:etc",
-    )  # fmt: skip
+    assert commands.list_contents(HERE, "a", ["etc"]).argv[-3:] == ("/pool/web-1::a", "--", "pp:etc")
+    assert commands.list_contents(HERE, "a", ["etc/x"], only_files=True).argv[-2:] == ("--", "pf:etc/x")
+    assert "{bpath}{NUL}{sha256}{NUL}" in commands.list_contents(HERE, "a", []).argv[4]
 
 
 def test_a_tar_may_have_several_paths_or_all() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backups.borg.commands import LISTING_FIELDS, LISTING_FORMAT
-from backups.borg.results import RECORD_LIMIT, Entry, Unreadable, parse_files, parse_hashes
+from backups.borg.results import RECORD_LIMIT, Entry, Unreadable, parse_contents, parse_files
 from tests.borg.recorded import VERSIONS, recorded
 from tests.borg_json.record import NOT_UTF8, STRANGE_NAMES
 
@@ -295,16 +295,18 @@ def test_a_long_listing_takes_little_memory() -> None:
 # --- Hashes -----------------------------------------------------------------------------------
 
 
-def test_hashes_are_of_files_with_their_names_as_they_are() -> None:
-    """Links, folders and a hard link's other names have none."""
-    odd = "-rw-r--r--\0" + "ab" * 32 + "\0srv/latin-\\udce9\\n\0"
-    printed = f"drwxr-xr-x\0\0srv\0{odd}hrw-r--r--\0\0srv/second\0lrwxrwxrwx\0\0srv/link\0".encode()
+def test_hashes_stand_with_names_as_they_are() -> None:
+    odd = "-rw-r--r--\0u\0g\0007\0\0\0healthy\0srv/latin-\\udce9\\n\0" + "ab" * 32 + "\0"
+    printed = f"drwxr-xr-x\0u\0g\0000\0\0\0healthy\0srv\0\0{odd}".encode()
     for size in (1, 7, 1000):
         chunks = [printed[start : start + size] for start in range(0, len(printed), size)]
-        assert list(parse_hashes(chunks)) == [(b"srv/latin-\xe9\n", "ab" * 32)]
+        told = [(one.path, one.size, one.sha256) for one in parse_contents(chunks)]
+        assert told == [(b"srv", 0, ""), (b"srv/latin-\xe9\n", 7, "ab" * 32)]
 
 
-@pytest.mark.parametrize("printed", [b"-rw\0", b"-rw\0ab\0path", b"-rw\0ab\0path\0x"])
+@pytest.mark.parametrize(
+    "printed", [b"-rw\0", b"-rw\0u\0g\x007\0\0\0healthy\0path\0", b"-rw\0u\0g\x007\0\0\0healthy\0path\0x"]
+)
 def test_hashes_that_end_too_early_are_said(printed: bytes) -> None:
     with pytest.raises(Unreadable):
-        list(parse_hashes([printed]))
+        list(parse_contents([printed]))

@@ -17,6 +17,7 @@ from accounts.models import User
 from backups import health, stats, tally
 from backups.health import State
 from backups.models import Archive, BackupHour, Plan, Repository, Source
+from backups.proofs import is_signed
 from jobs.models import Job, JobEvent, LogLine
 from phpborg.fleet import Fleet, Size
 from phpborg.overview import overview
@@ -69,6 +70,20 @@ def test_a_plan_keeps_its_last_job_and_its_last_good_archive() -> None:
         plan.note_last_good()
         plan.refresh_from_db()
         assert plan.last_good_at == kept
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_plan_keeps_what_its_last_restore_test_found() -> None:
+    proven = 0
+    for plan in Plan.objects.all():
+        last = plan.restore_tests.first()
+        assert (last is None) == (plan.last_good_at is None) == (plan.proof_due_at is None)
+        if last:
+            proven += 1
+            assert plan.proof_failed == last.failure
+            assert is_signed(last.evidence, last.signature, last.public_key)
+            assert last.held is (plan.proved_at == last.at)
+    assert proven
 
 
 @pytest.mark.usefixtures("fleet")

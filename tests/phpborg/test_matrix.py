@@ -13,7 +13,7 @@ from accounts.access import ROLES, Permission
 from accounts.models import ApiToken, User
 from backups.models import Archive, RetentionPolicy
 from jobs.models import Job
-from tests.conftest import PASSWORD, make_archive, make_user, page_of
+from tests.conftest import PASSWORD, make_archive, make_proof, make_user, page_of
 from tests.phpborg.test_api_contract import ROUTES, asked
 
 PUBLIC, SIGNED_IN = "public", "signed in"
@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
 
     "plans": (VIEW, LOOK), "plan": (VIEW, LOOK), "plan_retention": (VIEW, LOOK), "plan_runs": (MANAGE, LOOK),
     "plan_add": (MANAGE, FILL_IN), "plan_edit": (MANAGE, FILL_IN), "plan_delete": (MANAGE, FILL_IN),
-    "plan_run": (CREATE, ACT),
+    "plan_run": (CREATE, ACT), "plan_proofs": (VIEW, LOOK), "proof": (VIEW, LOOK), "proof_download": (VIEW, LOOK),
     "retention_policies": (VIEW, LOOK), "retention_policy_add": (MANAGE, FILL_IN),
     "retention_policy_edit": (MANAGE, FILL_IN),
 
@@ -101,7 +101,7 @@ def addresses(archive: Archive) -> dict[str, str]:
     pks = {
         "server": plan.server.pk, "plan": plan.pk, "retention": RetentionPolicy.objects.get_or_create(name="a")[0].pk,
         "repository": archive.repository.pk, "pool": archive.repository.pool.pk, "archive": archive.pk, "job": job.pk,
-        "api": token.pk,
+        "api": token.pk, "proof": make_proof(archive).pk,
     }  # fmt: skip
     special: dict[str, dict[str, Any]] = {
         "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 BOTH = {
     "/api/servers": ("name", "created_at", "seen_at"),
     "/api/archives": ("start",),
+    "/api/restore-tests": ("at",),
     "/api/repositories": ("name", "created_at", "deduplicated_bytes"),
     "/api/storage-pools": ("name", "created_at", "free_bytes"),
     "/api/plans": ("name", "created_at", "next_run_at", "last_good_at"),

@@ -22,7 +22,7 @@ MOST = 12
 # Each route with how many queries it takes: three of them are for who asks.
 PAGED = {
     "servers": 7, "servers/{server}/backups": 7, "backups": 4, "archives": 7, "repositories": 7, "storage-pools": 6,
-    "sources": 6, "plans": 7, "jobs": 4, "logs": 4, "tokens": 4, "users": 7, "stats/efficiency": 7,
+    "sources": 6, "plans": 7, "restore-tests": 6, "jobs": 4, "logs": 4, "tokens": 4, "users": 7, "stats/efficiency": 7,
 }  # fmt: skip
 WHOLE = {"roles": 7, "jobs/running": 4, "jobs/{job}/log": 5, "stats/dashboard": 12, "stats/server/{server}": 8}
 # What is no list: streams, one's own account, the description of the API itself.

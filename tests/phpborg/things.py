@@ -18,7 +18,7 @@ from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
 from jobs.models import Job
 from servers.models import Server
 from tests.backups.replay import entry
-from tests.conftest import HOST_KEY, PASSWORD, make_archive
+from tests.conftest import HOST_KEY, PASSWORD, make_archive, make_proof
 
 NAME = re.compile(r"\{(\w+)\}")
 ALONE = re.compile(r"\A\{(\w+)\}\Z")
@@ -48,7 +48,7 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     backup = {"type": "backup", "subject": f"plan:{plan.pk}", "server": server, "repository": repository}
     return {
         "server": server.pk, "plan": plan.pk, "repository": repository.pk, "pool": repository.pool_id,
-        "kit": repository.kit_number, "compared": compared.pk,
+        "kit": repository.kit_number, "compared": compared.pk, "proof": make_proof(archive).pk,
         "archive": archive.pk, "mounted": mounted.pk, "source": plan.sources.get().pk, "account": account.pk,
         "empty_server": Server.objects.create(name="new", address="192.0.2.9").pk, "unused_pool": unused_pool.pk,
         "empty_repository": Repository.objects.create(name="old", server=server, pool=emptied, state="ready").pk,
