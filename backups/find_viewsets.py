@@ -76,7 +76,7 @@ class FileViewSet(GenericViewSet[Any]):
             OpenApiParameter("cursor", str, description="Where to go on, as `next` says."),
             OpenApiParameter("page_size", int, description=f"{SHOWN}, at most {MOST_SHOWN}."),
         ],
-        responses=FoundSerializer,
+        responses=FoundSerializer(many=False),
     )
     def list(self, request: Request) -> Response:
         """In the listings of all archives, or of one server's, by path, with every version that there is."""

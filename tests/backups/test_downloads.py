@@ -443,7 +443,7 @@ def test_without_a_worker_it_gives_up_and_cancels_its_job(small: Archive, monkey
     monkeypatch.setattr("backups.downloads.FIRST_PIECE_SECONDS", 0.05)
     monkeypatch.setattr("jobs.queue.live_workers", lambda: ["busy"])
     with pytest.raises(DownloadFailed, match=r"No worker was free for the download\. Try again later\."):
-        start_download(small, 2, user=None, trigger=Job.Trigger.USER)
+        start_download(small, number_of(small, b"d/file"), user=None, trigger=Job.Trigger.USER)
     assert Job.objects.get().status == "cancelled"
 
 

@@ -239,7 +239,7 @@ RECORDED = {
     "no_repository_but_a_folder": RepositoryUnreadable, "wrong_passphrase": PassphraseWrong,
     "locked": RepositoryLocked, "not_allowed": BorgFailed, "hung_up": BorgConnectionLost, "moved": BorgFailed,
     "moved_to_list": BorgFailed, "damaged": RepositoryUnreadable, "disk_full": DiskFull, "quota": DiskFull,
-    "usage": BorgFailed, "crash": BorgFailed,
+    "usage": BorgFailed, "crash": BorgFailed, "diff_without_other": ArchiveMissing,
 }  # fmt: skip
 SENTENCES = {
     "create_again": "An archive of this name exists already.",

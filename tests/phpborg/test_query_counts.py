@@ -25,13 +25,14 @@ PAGED = {
     "sources": 6, "plans": 7, "restore-tests": 6, "jobs": 4, "logs": 4, "tokens": 4, "users": 7, "stats/efficiency": 7,
 }  # fmt: skip
 WHOLE = {"roles": 7, "jobs/running": 4, "jobs/{job}/log": 5, "stats/dashboard": 12, "stats/server/{server}": 8}
-# What is no list: streams, one's own account, the description of the API itself.
-OTHERS = {"auth/me", "schema", "docs", "logs/tail", "sse/jobs", "sse/backups", "sse/logs", "settings"}
+# What is no list: what must be asked for something (FILTERS), streams, one's own account, the description of the API.
+OTHERS = {"files", "auth/me", "schema", "docs", "logs/tail", "sse/jobs", "sse/backups", "sse/logs", "settings"}
 FILTERS = [
     "servers?search=web&tag=web&enabled=true", "archives?suspicious=false&pinned=false&since=2020-01-01&search=web",
     "archives?server={server}", "jobs?status=failed&status=cancelled&status=pending&status=running&trigger=user",
     "jobs?type=backup&server={server}&plan={server}&repository={server}&status=completed&since=2020-01-01",
     "backups?search=lock&status=failed&server={server}", "servers/{server}/backups?search=lock&status=failed",
+    "files?search=hosts&server={server}&before=2030-01-01",
     "logs?level=warning&server={server}&since=2020-01-01&search=x", "logs?level=info&job={job}&since=2020-01-01",
 ]  # fmt: skip
 
