@@ -169,7 +169,7 @@ def get_the_version_before_back(page: Page, source: Path, target: Path) -> None:
     expect(older).to_contain_text(f"{len(before)} B")
     older.get_by_role("link", name="Restore").click()
     page.get_by_label("Into the directory").fill(str(target))
-    page.get_by_role("button", name="Restore one entry to web-1").click()
+    page.get_by_role("button", name="Restore one entry").click()
     expect(page.locator("#job h1 .state")).to_contain_text("completed", timeout=60_000)
     assert (target / file.relative_to("/")).read_bytes() == before
 
