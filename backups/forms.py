@@ -36,6 +36,7 @@ from servers.models import Server, validate_address, validate_name, validate_use
 
 ALREADY_THERE = _("A storage pool is there already.")
 LIES_THERE = _("Repositories lie there: their servers would take them for strangers elsewhere.")
+PROOF = ("proof_days", "proof_files")
 LONGEST_START = 54  # characters of a name that get a number; names have 60
 
 
@@ -165,8 +166,7 @@ class PlanForm(forms.ModelForm[Plan]):
     class Meta:
         model = Plan
         fields = [
-            "name", "repository", "compression", "upload_kib_per_second", "retention", "proof_days", "proof_files",
-            "enabled",
+            "name", "repository", "compression", "upload_kib_per_second", "retention", *PROOF, "enabled",
         ]  # fmt: skip
 
     def __init__(self, *args: Any, server: Server, **kwargs: Any) -> None:
@@ -181,7 +181,8 @@ class PlanForm(forms.ModelForm[Plan]):
         pools = self.fields["new_repository_in"]
         assert isinstance(pools, forms.ModelChoiceField)
         pools.queryset = StoragePool.objects.all()
-        self.fields["proof_days"].required = self.fields["proof_files"].required = False  # empty: as it was
+        for name in PROOF:
+            self.fields[name].required = False  # empty: as it was
         if not self.is_bound and self.instance.pk is None:
             self._suggest(repository, pools)
 
@@ -371,7 +372,10 @@ class PlanWithFiles:
 
     @property
     def changed_fields(self) -> list[str]:
-        return [*self.plan.changed_data, *self.files.changed_data, *self.when.changed_fields]
+        # What was left empty is as it was.
+        proof = {name for name in PROOF if self.plan.cleaned_data.get(name) == self.plan.initial.get(name)}
+        changed = [name for name in self.plan.changed_data if name not in proof]
+        return [*changed, *self.files.changed_data, *self.when.changed_fields]
 
     def is_valid(self) -> bool:
         return all([self.plan.is_valid(), self.files.is_valid(), self.when.is_valid()])

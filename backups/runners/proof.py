@@ -307,7 +307,9 @@ class ProveRestore(BorgRunner[Plan]):
 
     def _extract(self, archive: Archive, paths: list[str], into: Path, found: Found) -> None:
         command = commands.extract_content(self.here(archive.repository), archive.name, paths, directory=str(into))
-        follower, began = Follower(self.log, worst=Level.INFO), time.monotonic()
+        # Of each path borg 1.2 says that it never matched.
+        follower = Follower(self.log, worst=Level.DEBUG if paths else Level.INFO)
+        began = time.monotonic()
         self._announce(command, len(paths))
         with Local().start(command, self.log.checkpoint) as process:
             for _piece in follower.stdout_of(process):
