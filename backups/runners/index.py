@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from backups.models import Archive, Repository
 from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_unready
 from jobs.errors import Failure
 from jobs.models import Job
+from jobs.runner import Refused
 from servers.ssh.local import Local
 from servers.ssh.transport import Process
 
@@ -82,7 +84,8 @@ def read_listing(runner: BorgRunner[Any], archive: Archive) -> int:
             raise Failure(f"The listing of {archive.name} cannot be read: {error}.") from error
         except catalog.Damaged as error:
             catalog.drop_all(archive.repository_id)
-            IndexRepository.enqueue(archive.repository, trigger=Job.Trigger.SYSTEM)
+            with suppress(Refused):  # it waits already
+                IndexRepository.enqueue(archive.repository, trigger=Job.Trigger.SYSTEM)
             name = archive.repository.name
             raise Failure(f"The catalog of {name} was damaged ({error}). All its listings are read anew.") from error
     Archive.objects.filter(pk=archive.pk).update(indexed_at=timezone.now())

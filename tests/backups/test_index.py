@@ -228,5 +228,7 @@ def test_a_damaged_catalog_is_thrown_away_and_read_anew(archive: Archive, tmp_pa
     job = index(archive)
     assert job.status == "failed"
     assert "was damaged (file is not a database). All its listings are read anew." in job.error
+    file_of(archive.repository_id).write_bytes(b"not a database" * 1000)  # and once more, while that waits
+    assert "was damaged" in index(archive).error
     assert run_now(Job.objects.get(type="listings")).result == {"archives": 1}
     assert catalog.has(archive)
