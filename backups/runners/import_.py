@@ -246,6 +246,7 @@ class ImportRepository(RepositoryRunner):
         newest = Archive.objects.filter(repository=self.subject).order_by("-start", "-id")[:NEWEST_INDEXED]
         for archive in newest.select_related("plan", "server", "repository__pool"):
             IndexArchive.enqueue(archive, trigger=Job.Trigger.SYSTEM)
+        self.subject.refresh_from_db(fields=["state"])
         IndexRepository.enqueue(self.subject, trigger=Job.Trigger.SYSTEM)  # and then the others
         audit.record(
             "repository.imported", user=self.job.user, target=self.subject.name,
