@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -47,6 +47,7 @@ class FoundFileSerializer(serializers.Serializer[File]):
     versions = VersionSerializer(source="rows", many=True, help_text=f"Newest first, at most {MOST_VERSIONS}.")
 
 
+@extend_schema_serializer(many=False)  # of a list, and yet one object
 class FoundSerializer(serializers.Serializer[Page]):
     next = serializers.URLField(
         allow_null=True, help_text="More, or where the looking goes on: a page may be short, or empty, and have this."
@@ -76,7 +77,7 @@ class FileViewSet(GenericViewSet[Any]):
             OpenApiParameter("cursor", str, description="Where to go on, as `next` says."),
             OpenApiParameter("page_size", int, description=f"{SHOWN}, at most {MOST_SHOWN}."),
         ],
-        responses=FoundSerializer(many=False),
+        responses=FoundSerializer,
     )
     def list(self, request: Request) -> Response:
         """In the listings of all archives, or of one server's, by path, with every version that there is."""

@@ -14,7 +14,8 @@ from jobs.errors import Failure
 from servers.ssh.transport import Output
 
 OF_TAR = re.compile(r"tar: (?P<path>.+): (?P<why>[^:]+: .+)", re.DOTALL)
-NO_ROOM = ("No space left on device", "Disk quota exceeded")
+# The last is what tar says of a file for which there was room in part.
+NO_ROOM = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 SHOWN = 100
 
 

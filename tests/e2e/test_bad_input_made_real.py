@@ -244,7 +244,7 @@ def test_after_a_full_disk_borg_tidies_up_without_anybody_s_help(
 def test_a_restore_into_a_place_that_cannot_be_made(plan: Plan, folder: Path) -> None:
     archive = Archive.objects.get(job=run_now(RunBackup.enqueue(plan)))
     job = run_now(RestoreFiles.enqueue(archive, directory=f"{folder}/file/below", paths=[], entries=[]))
-    assert f"The directory {folder}/file/below cannot be made" in failed(job, "source")
+    assert f"{folder}/file is no folder, or may not be entered." in failed(job, "source")
 
 
 def test_a_restore_of_a_path_that_the_archive_does_not_have_says_so(plan: Plan, tmp_path: Path) -> None:
