@@ -243,7 +243,9 @@ def test_another_machine_in_the_place_of_the_account_is_not_trusted(
     refused = machine.run(kit, SSH_KEY=str(left.own_key))
     assert refused.returncode != 0
     # The second is all that borg sometimes has to say when ssh has given up.
-    assert any(words in refused.stderr for words in ("Host key verification failed", "Connection closed by remote host"))
+    assert any(
+        words in refused.stderr for words in ("Host key verification failed", "Connection closed by remote host")
+    )
 
 
 @pytest.mark.parametrize("which", ["local", "account"])
