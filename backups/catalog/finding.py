@@ -12,6 +12,7 @@ from backups.catalog.reading import EPOCH, MICROSECOND, Item, item_of, readable
 from backups.catalog.store import ROOT, NotIndexed, reading
 
 MOST_LOOKED_AT = 5_000_000  # names, for one page; then the person decides whether to go on
+NAMES_OF_OPENING = 10_000  # that are read in the time that it takes to open a repository's file
 MOST_VERSIONS = 50  # of one path, the newest
 LEAST_LETTERS = 2
 WILD = re.compile(r"\*\*|[*?]")
@@ -119,7 +120,7 @@ def find(pattern: Pattern, repositories: Iterable[int], *, since: Place, before:
             break
         try:
             with reading(repository) as connection:
-                looked_at += connection.execute(ABOUT_AS_MANY, (after,)).fetchone()[0] or 0
+                looked_at += NAMES_OF_OPENING + (connection.execute(ABOUT_AS_MANY, (after,)).fetchone()[0] or 0)
                 for hit in _Repository(repository, connection, end).hits(pattern, after):
                     if len(found.hits) >= limit:
                         found.goes_on = Place(repository, found.hits[-1].newest.item.id)

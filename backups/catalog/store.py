@@ -94,10 +94,11 @@ def reading(repository: int) -> Iterator[sqlite3.Connection]:
 
 
 def open_to_read(repository: int) -> sqlite3.Connection:
-    path = file_of(repository)
-    if not path.exists():
-        raise NotIndexed
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=READER_WAITS_SECONDS, check_same_thread=False)
+    uri = f"{file_of(repository).as_uri()}?mode=ro"
+    try:
+        return sqlite3.connect(uri, uri=True, timeout=READER_WAITS_SECONDS, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise NotIndexed from error
 
 
 @contextlib.contextmanager
@@ -168,7 +169,7 @@ def has(archive: Archive) -> bool:
     try:
         with reading(archive.repository_id) as connection:
             found = connection.execute("SELECT 1 FROM archive WHERE borg_id = ?", (archive.borg_id,)).fetchone()
-    except (NotIndexed, sqlite3.DatabaseError):
+    except NotIndexed:
         return False
     return found is not None
 

@@ -19,7 +19,7 @@ from backups.borg import commands
 from backups.borg.commands import Access
 from backups.borg.errors import WARNING_CODES, failure_of
 from backups.borg.events import Event, Message, Percent, Progress, Question, Raw, Step, parse_line, unescaped
-from backups.models import Archive, Repository, StoragePool
+from backups.models import Archive, Plan, Repository, StoragePool
 from jobs.errors import Cause, Failure
 from jobs.log import JobLog, Level
 from jobs.models import Job
@@ -43,6 +43,8 @@ FILE_WARNING = re.compile(
     r"(?P<path>/.*?): (?:\w+: )?(?P<why>\[Errno (?P<errno>\d+)\] .*|file changed while .*)", re.DOTALL
 )
 NO_SUCH_FILE = 2
+# Of each `pf:` pattern borg 1.2 says that, whatever it found.
+NEVER_MATCHED = re.compile(r"Include pattern '(?P<path>.*)' never matched\.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ class Follower:
     """
 
     def __init__(
-        self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR, sources: Iterable[str] = ()
-    ) -> None:
+        self, log: JobLog, *, total: int | None = None, worst: Level = Level.ERROR, sources: Iterable[str] = (),
+        untrue: re.Pattern[str] | None = None,
+    ) -> None:  # fmt: skip
         self._log = log
         self._sources = {path.rstrip("/") for path in sources}
         self._worst = worst  # the log shows nothing of this borg as worse than that
+        self._untrue = untrue  # what it is known to say wrongly: nobody is told
         self._total = total  # bytes that `create` will read, about; None: nobody knows
         self._rate = Rate()
         self._heard = False
@@ -149,6 +153,8 @@ class Follower:
             self._log.progress(percent=percent, exact=True)
 
     def _message(self, message: Message) -> None:
+        if self._untrue and self._untrue.fullmatch(message.text):
+            return
         level = min(_level(message.level), self._worst)
         if self._known:
             self._log.recall(level)
@@ -310,6 +316,19 @@ class RepositoryRunner(BorgRunner[Repository]):
     @classmethod
     def scope(cls, subject: Repository) -> dict[str, Any]:
         return {"server": subject.server, "repository": subject, "place": subject.pool.place}
+
+
+class PlanRunner(BorgRunner[Plan]):
+    """A job about one plan: its server and its repository."""
+
+    model = Plan
+
+    @classmethod
+    def scope(cls, subject: Plan) -> dict[str, Any]:
+        return {
+            "plan": subject, "server": subject.server, "repository": subject.repository,
+            "place": subject.repository.pool.place,
+        }  # fmt: skip
 
 
 class ArchiveRunner(BorgRunner[Archive]):

@@ -17,7 +17,7 @@ from backups.borg.results import CreateResult, Unreadable, parse_create
 from backups.models import Archive, Plan, Repository, archive_prefix
 from backups.pools import measure
 from backups.reconcile import look
-from backups.runners.base import BorgRunner, Ran, refuse_damaged, refuse_keyless, still
+from backups.runners.base import PlanRunner, Ran, refuse_damaged, refuse_keyless, still
 from backups.runners.compare import CompareRepository
 from backups.runners.index import IndexArchive
 from backups.runners.prune import prune_after
@@ -41,12 +41,11 @@ class NothingToSave(Failure):
     advice = "Edit the plan's sources."
 
 
-class RunBackup(BorgRunner[Plan]):
+class RunBackup(PlanRunner):
     """The way of a backup: prepare the sources, let borg on the server create, record the archive."""
 
     type = "backup"
     label = _("Backup")
-    model = Plan
     permission = Permission.BACKUP_CREATE
     icon = "device-floppy"
     max_attempts = 3
@@ -54,13 +53,6 @@ class RunBackup(BorgRunner[Plan]):
     @classmethod
     def holds(cls, job: Job) -> str | None:
         return f"repository:{job.repository_id}"
-
-    @classmethod
-    def scope(cls, subject: Plan) -> dict[str, Any]:
-        return {
-            "plan": subject, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Plan) -> None:

@@ -12,9 +12,8 @@ from backups.borg.errors import failure_of
 from backups.catalog import Catalog, NotIndexed, as_argument
 from backups.models import Archive
 from backups.packing import PACKINGS, PLAIN, Export
-from backups.runners.base import ArchiveRunner, Follower, refuse_unready
+from backups.runners.base import NEVER_MATCHED, ArchiveRunner, Follower, refuse_unready
 from jobs.errors import Failure
-from jobs.log import Level
 from jobs.models import Job
 from jobs.pipe import NobodyReads, Outgoing, Pipe
 from servers.ssh.command import Command
@@ -92,10 +91,10 @@ class DownloadFile(ArchiveRunner):
     def _printed(self, command: Command, *, told: str = "") -> Generator[bytes]:
         """What borg prints, until nobody takes more: then it is ended. Raises Failure if it ends badly by itself.
 
-        With `told`, which the log has instead of the command, its warnings say nothing.
+        With `told`, which the log has instead of the command, borg 1.2 ends with a warning that says nothing.
         """
         self.log.info(told or f"$ {command}")
-        follower = Follower(self.log, worst=Level.DEBUG if told else Level.ERROR)
+        follower = Follower(self.log, untrue=NEVER_MATCHED if told else None)
         with Local(in_bulk=True).start(command, self._outgoing.tick) as process:
             for piece in follower.stdout_of(process):
                 self._read += len(piece)

@@ -12,7 +12,7 @@ from backups.borg import commands
 from backups.borg.errors import failure_of
 from backups.borg.results import Entry, Unreadable, parse_files
 from backups.models import Archive, Repository
-from backups.runners.base import ArchiveRunner, BorgRunner, Follower, refuse_unready
+from backups.runners.base import ArchiveRunner, BorgRunner, Follower, RepositoryRunner, refuse_unready
 from jobs.errors import Failure
 from jobs.models import Job
 from jobs.runner import Refused
@@ -41,20 +41,19 @@ class IndexForm(forms.Form):
     )  # fmt: skip
 
 
-class IndexRepository(BorgRunner[Repository]):
+class IndexRepository(RepositoryRunner):
     """Read the listings of all archives that have none: after an import, or when the catalog was lost."""
 
     type = "listings"
     label = _("All listings")
-    model = Repository
     permission = Permission.BACKUP_MANAGE
     form = IndexForm
     icon = "list-search"
     priority = Job.Priority.LOW
 
     @classmethod
-    def scope(cls, subject: Repository) -> dict[str, Any]:
-        return {"server": subject.server, "repository": subject, "place": subject.pool.place}
+    def holds(cls, job: Job) -> None:
+        """It only reads."""
 
     @classmethod
     def refuse(cls, subject: Repository) -> None:
@@ -65,11 +64,14 @@ class IndexRepository(BorgRunner[Repository]):
             catalog.drop_all(self.subject.pk)
         # Each is like the one before it, so that in this order the least is written.
         archives = self.subject.archives.filter(vanished_at=None).select_related("repository__pool")
-        missing = [archive for archive in archives.order_by("taken_at", "pk") if not catalog.has(archive)]
-        for number, archive in enumerate(missing):
-            self.log.progress(percent=number * 100 // len(missing), exact=True, step=archive.name)
-            read_listing(self, archive)
-        return {"archives": len(missing)}
+        of_all = list(archives.order_by("taken_at", "pk"))
+        read = 0
+        for number, archive in enumerate(of_all):
+            self.log.progress(percent=number * 100 // len(of_all), exact=True, step=archive.name)
+            if not catalog.has(archive):  # asked just now: a job of its own may have read it meanwhile
+                read_listing(self, archive)
+                read += 1
+        return {"archives": read}
 
 
 def read_listing(runner: BorgRunner[Any], archive: Archive) -> int:

@@ -24,7 +24,7 @@ from backups.borg.results import Entry, Unreadable, parse_contents, parse_files
 from backups.catalog import Catalog, Item, NotIndexed, as_argument, readable
 from backups.models import MOST_PROOF_FILES, Archive, Plan, Repository, RestoreTest
 from backups.mounts import this_machine
-from backups.runners.base import BorgRunner, Follower, refuse_unready, refuse_without_borg, still
+from backups.runners.base import NEVER_MATCHED, Follower, PlanRunner, refuse_unready, refuse_without_borg, still
 from backups.runners.check import CheckRepository
 from backups.runners.compact import CompactRepository
 from backups.runners.index import read_listing
@@ -116,7 +116,7 @@ class Found:
         return f"{self.mismatch_count:,} of {self.files:,} files did not come back as they were: {path} ({why}){more}."
 
 
-class ProveRestore(BorgRunner[Plan]):
+class ProveRestore(PlanRunner):
     """Restore files of a plan's archive on the worker's machine, compare every byte, and keep the evidence.
 
     It holds nothing and takes no lock, so that no backup waits for it.
@@ -124,20 +124,12 @@ class ProveRestore(BorgRunner[Plan]):
 
     type = "proof"
     label = _("Restore test")
-    model = Plan
     permission = Permission.BACKUP_CREATE
     form = ProofForm
     icon = "shield-check"
     priority = Job.Priority.LOW
     max_attempts = 2
     idle_limit_seconds = 4 * 60 * 60  # borg reads a large file for its hash without a word
-
-    @classmethod
-    def scope(cls, subject: Plan) -> dict[str, Any]:
-        return {
-            "plan": subject, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Plan) -> None:
@@ -307,9 +299,7 @@ class ProveRestore(BorgRunner[Plan]):
 
     def _extract(self, archive: Archive, paths: list[str], into: Path, found: Found) -> None:
         command = commands.extract_content(self.here(archive.repository), archive.name, paths, directory=str(into))
-        # Of each path borg 1.2 says that it never matched.
-        follower = Follower(self.log, worst=Level.DEBUG if paths else Level.INFO)
-        began = time.monotonic()
+        follower, began = Follower(self.log, worst=Level.INFO, untrue=NEVER_MATCHED), time.monotonic()
         self._announce(command, len(paths))
         with Local().start(command, self.log.checkpoint) as process:
             for _piece in follower.stdout_of(process):

@@ -8,7 +8,7 @@ from accounts.access import Permission
 from backups.models import Plan
 from backups.reconcile import compare
 from backups.retention import Decision, decide, objection
-from backups.runners.base import BorgRunner, refuse_damaged, refuse_frozen, still
+from backups.runners.base import PlanRunner, refuse_damaged, refuse_frozen, still
 from backups.runners.delete import Deletion
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -38,12 +38,11 @@ class TooMany(Failure):
     )
 
 
-class PruneArchives(BorgRunner[Plan]):
+class PruneArchives(PlanRunner):
     """Retention of one plan: delete, by name, what its rules do not keep."""
 
     type = "prune"
     label = _("Retention")
-    model = Plan
     permission = Permission.BACKUP_DELETE
     form = PruneForm
     icon = "filter"
@@ -52,13 +51,6 @@ class PruneArchives(BorgRunner[Plan]):
     @classmethod
     def holds(cls, job: Job) -> str | None:
         return f"repository:{job.repository_id}"
-
-    @classmethod
-    def scope(cls, subject: Plan) -> dict[str, Any]:
-        return {
-            "plan": subject, "server": subject.server, "repository": subject.repository,
-            "place": subject.repository.pool.place,
-        }  # fmt: skip
 
     @classmethod
     def refuse(cls, subject: Plan) -> None:

@@ -20,7 +20,7 @@ from backups.catalog import Catalog, NotIndexed, as_argument, readable
 from backups.models import Archive, Source
 from backups.placing import TREE, Place, Target, TargetUnusable, inside
 from backups.restoring import NO_ROOM, SHOWN, Chosen, Complaints, Ways, kind_of, lineage, overlap
-from backups.runners.base import ArchiveRunner, Follower, Ran, refuse_keyless, refuse_unready
+from backups.runners.base import NEVER_MATCHED, ArchiveRunner, Follower, Ran, refuse_keyless, refuse_unready
 from backups.sources.base import LinesField
 from jobs.errors import Cause, Failure
 from jobs.models import Job
@@ -33,7 +33,6 @@ from servers.ssh.local import Local
 from servers.ssh.remote import Remote
 from servers.ssh.transport import ConnectionLost, NoSudo, Transport, Unreachable, run
 
-NEVER_MATCHED = re.compile(r"Include pattern '(?P<path>.*)' never matched\.", re.DOTALL)
 DAMAGED = 102  # borg's warning for a file of which parts are gone and zeros took their place
 JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOT_THERE = "It is not in the archive."

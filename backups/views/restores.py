@@ -15,6 +15,8 @@ from backups.views.archives import chosen_items, visible
 from jobs.runner import Refused
 from servers.models import Server
 
+SERVERS_SHOWN = 500  # beyond that, over the API
+
 
 class RestorePage(RestoreForm):
     """The same for a person, who chooses the server by its name, and confirms what cannot be taken back."""
@@ -30,7 +32,7 @@ class RestorePage(RestoreForm):
         for name, first in {"server": archive.server_id, "where": "directory", "existing": "overwrite"}.items():
             self.fields[name].initial = first
         self.fields["owners"].initial = True
-        others = Server.objects.for_user(user).usable().exclude(pk=archive.server_id)
+        others = Server.objects.for_user(user).usable().exclude(pk=archive.server_id)[:SERVERS_SHOWN]
         self.names = {archive.server_id: str(archive.server), **{server.pk: str(server) for server in others}}
         self.fields["server"].choices = list(self.names.items())  # type: ignore[attr-defined]  # as its kind has
 

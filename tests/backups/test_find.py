@@ -109,6 +109,15 @@ def test_the_last_version_before_a_mishap(api_viewer: APIClient, archives: list[
     assert found(api_viewer, search="thesis", before=DAY.isoformat())["results"] == []
 
 
+def test_it_is_found_behind_any_number_of_later_ones(
+    api_viewer: APIClient, archives: list[Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without the limit in the query: later versions would take the places that there are."""
+    monkeypatch.setattr(finding, "MOST_VERSIONS", 1)
+    (file,) = found(api_viewer, search="thesis", before=(DAY + timedelta(days=2, hours=1)).isoformat())["results"]
+    assert [row["archive"] for row in file["versions"]] == [archives[1].pk]
+
+
 def test_what_it_found_can_be_restored_by_its_number(api_viewer: APIClient, archives: list[Archive]) -> None:
     (file,) = found(api_viewer, search="thesis")["results"]
     for row in file["versions"]:
@@ -155,6 +164,16 @@ def test_it_looks_at_so_much_and_says_where_it_goes_on(
     page = found(api_viewer, search="needle")
     assert page["results"] == []
     assert [file["path"] for file in api_viewer.get(page["next"]).json()["results"]] == ["/d/needle"]
+
+
+def test_opening_a_file_costs_too_and_is_bounded(
+    api_viewer: APIClient, elsewhere: Plan, archives: list[Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red without NAMES_OF_OPENING: ten thousand small repositories would all be opened for one page."""
+    monkeypatch.setattr(finding, "MOST_LOOKED_AT", finding.NAMES_OF_OPENING)
+    taken(elsewhere, 1, entry(b"d/needle"))
+    page = found(api_viewer, search="needle")
+    assert (page["results"], bool(page["next"])) == ([], True)
 
 
 def test_repositories_without_a_listing_are_told(api_viewer: APIClient, plan: Plan) -> None:

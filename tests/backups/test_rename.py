@@ -147,7 +147,7 @@ def killed(job: Job) -> Job:
 def test_a_comparison_knows_what_a_worker_that_died_had_renamed(
     plan: Plan, kept: SmallRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Red without reconcile._renamed_as: the old one is gone, the new one put aside, the repository frozen."""
+    """Red without reconcile._renamings: the old one is gone, the new one put aside, the repository frozen."""
     archive = two()
     catalog.build(archive, [entry(b"etc/")])
     crash_after_borg(monkeypatch, PowerCut())
