@@ -56,6 +56,10 @@ class Wanted:
         known = b"\0".join((self.archive.borg_id.encode(), self.path))
         return f'"{hashlib.sha256(known).hexdigest()[:32]}"'
 
+    def file_name(self, packing: str = PLAIN) -> str:
+        """For whoever gets it; everything together is called as the archive."""
+        return (self.item.text or self.archive.name) + (f".{packing}" if self.item.is_folder else "")
+
 
 def look_up(archive: Archive, entry: int) -> Wanted:
     """Raises NotIndexed or DownloadFailed."""
@@ -98,7 +102,7 @@ def start_download(
         response = stream(wanted, user=user, trigger=trigger, first=part.first, length=length)
     else:
         response = stream(wanted, user=user, trigger=trigger)
-    response["Content-Disposition"] = disposition(wanted.item, packing)
+    response["Content-Disposition"] = disposition(wanted.file_name(packing))
     response["Accept-Ranges"] = "none" if wanted.item.is_folder else "bytes"
     if wanted.item.is_file:
         response["ETag"] = wanted.etag
@@ -192,8 +196,7 @@ def _give_up(job: Job) -> None:
     close_old_connections()
 
 
-def disposition(item: Item, packing: str = PLAIN) -> str:
+def disposition(name: str) -> str:
     """Content-Disposition with the name twice: in ASCII, and as it is (RFC 6266)."""
-    name = item.text + (f".{packing}" if item.is_folder else "")
     plain = re.sub(r"[^A-Za-z0-9 ._()+-]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

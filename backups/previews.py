@@ -55,7 +55,7 @@ def image_of(wanted: Wanted, *, user: User | None) -> HttpResponse | None:
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox; frame-ancestors 'none'"
     response["Cross-Origin-Resource-Policy"] = "same-origin"
-    response["Content-Disposition"] = disposition(wanted.item)
+    response["Content-Disposition"] = disposition(wanted.file_name())
     return response
 
 

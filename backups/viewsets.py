@@ -440,7 +440,7 @@ class ArchiveViewSet(
         content_negotiation_class=AsItIs,
     )  # fmt: skip
     def download(self, request: Request, pk: Any = None) -> HttpResponseBase:
-        """A file as it is, or a part of it; a folder as one file. Streamed while borg reads it.
+        """A file as it is, or a part of it; a folder as one file, “/” for everything. Streamed while borg reads it.
 
         A tar has everything but ACLs, extended attributes, and the fractions of seconds. A zip has no hard links
         either (each becomes a file), no pipes and no devices; odd characters of names are spelled as %XX.
@@ -519,7 +519,12 @@ def chosen_item(listing: Catalog, request: Request) -> Item:
     entry, path = request.query_params.get("entry"), request.query_params.get("path")
     if (entry is None) == (path is None):
         raise ValidationError({"path": ["Name one thing: by path, or by entry."]})
-    item = listing.item(whole(request, "entry", 0, 2**62)) if entry is not None else listing.find((path or "").encode())
+    if entry is not None:
+        item = listing.item(whole(request, "entry", 0, 2**62))
+    elif path and not path.strip("/"):
+        item = listing.item(ROOT)
+    else:
+        item = listing.find((path or "").encode())
     if item is None:
         raise NotFound("There is nothing at this path in the archive.")
     return item

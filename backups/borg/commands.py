@@ -217,8 +217,8 @@ def extract_to_stdout(access: Access, name: str, path: str) -> Command:
 
 
 def export_tar(access: Access, name: str, path: str) -> Command:
-    """Prints a tar of one folder, in GNU's format: no ACLs, no extended attributes, times to the second."""
-    return _export_tar(access, name, _exactly([path]))
+    """Prints a tar of one folder ("": of everything) in GNU's format: no ACLs, no xattrs, times to the second."""
+    return _export_tar(access, name, _exactly([path] if path else []))
 
 
 def export_files(access: Access, name: str, paths: Iterable[str]) -> Command:

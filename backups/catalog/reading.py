@@ -111,6 +111,8 @@ class Catalog:
         return self._items(page, part=part, limit=limit, offset=offset), self._count(where, part=part)
 
     def item(self, item_id: int) -> Item | None:
+        if item_id == ROOT:
+            return Item(ROOT, ROOT, b"", "d", "", "", "", self.size, self.files, None, b"", True)
         if not 0 < item_id < 2**63:  # beyond what SQLite counts
             return None
         found = self._items("WHERE path.id = :id", id=item_id)
@@ -127,11 +129,11 @@ class Catalog:
         return item
 
     def trail(self, item: Item | None) -> list[Item]:
-        """The folders from the root down to `item`, itself last."""
+        """The folders below the root down to `item`, itself last; of the root, none."""
         trail: list[Item] = []
-        while item is not None:
+        while item is not None and item.id != ROOT:
             trail.append(item)
-            item = self.item(item.parent) if item.parent != ROOT else None
+            item = self.item(item.parent)
         return trail[::-1]
 
     def path(self, item: Item) -> bytes:

@@ -24,7 +24,9 @@ LEFT_OUT_TOLD = 100
 
 class DownloadForm(forms.Form):
     entry = forms.IntegerField(
-        min_value=1, max_value=LARGEST, help_text=_("The number of a file or folder in the archive's listing.")
+        min_value=0,
+        max_value=LARGEST,
+        help_text=_("The number of a file or folder in the archive's listing; 0: everything."),
     )
 
 

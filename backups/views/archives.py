@@ -53,7 +53,7 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
     try:
         with Catalog(archive) as listing:
             here = listing.item(folder)
-            if folder != ROOT and (here is None or not here.is_folder):
+            if here is None or not here.is_folder:
                 raise Http404
             count = listing.count(folder)
             context = {
