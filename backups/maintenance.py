@@ -9,7 +9,7 @@ from django.db.models import DateTimeField, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from backups import diffs, mounts, scratch
+from backups import diffs, growth, mounts, scratch
 from backups.borg.commands import Depth
 from backups.models import Mount, Plan, Repository
 from backups.runners.check import CheckRepository
@@ -52,6 +52,11 @@ def compact_repositories() -> int:
         state=Repository.State.READY, damage="", frozen="", deleted_at__lt=before, checked_at__gt=F("deleted_at")
     )
     return _start(CompactRepository, due.order_by("deleted_at"))
+
+
+@every(seconds=900)
+def note_storage() -> int:
+    return growth.note()
 
 
 @every(seconds=600)

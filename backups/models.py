@@ -670,6 +670,26 @@ def archive_prefix(plan: Plan) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", f"{plan.server.name}-{plan.name}")
 
 
+class StorageDay(models.Model):
+    """What a pool held at the end of a day (of today: so far), for how it grows; kept by backups/growth.py."""
+
+    pool = models.ForeignKey(StoragePool, models.CASCADE, related_name="days")
+    day = models.DateField()  # in UTC
+    original_bytes = models.BigIntegerField(default=0)  # the sums of its repositories
+    compressed_bytes = models.BigIntegerField(default=0)
+    deduplicated_bytes = models.BigIntegerField(default=0)
+    used_bytes = models.BigIntegerField(null=True)  # of its disk, whoever used it; None: it does not tell
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["day", "pool"]
+        constraints = [models.UniqueConstraint(fields=["pool", "day"], name="storage_day_of_pool")]
+        indexes = [models.Index(fields=["day"], name="storage_day_by_day")]
+
+    def __str__(self) -> str:
+        return f"{self.pool_id} {self.day}"
+
+
 class BackupHour(models.Model):
     """How the backups that were asked for in one hour ended, all servers together: for rates over many days.
 

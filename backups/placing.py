@@ -11,8 +11,10 @@ followed only where nobody but root and us could have put it. What is extracted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from jobs.errors import Cause, Failure
 from servers.ssh.command import NO_DIRECTORY, Command
@@ -23,6 +25,9 @@ STAGING = ".phpborg-restore-"
 TREE = "tree"  # in the staging folder, which stays private whatever an archive says of its root
 BATCH_BYTES = 64 * 1024
 COMPLAINT_CHARACTERS = 300
+Stat = tuple[int, int, int]  # size in bytes, time in seconds, and mode
+Known = TypeVar("Known")
+Answer = TypeVar("Answer")
 
 # `walk` goes to $1 from where we are, part by part: $2 "follow" symbolic links where they are safe, $3 "make" what is
 # missing. `safe` says that nobody but root and us can change the way; `home` is the last folder of which that is true.
@@ -290,14 +295,14 @@ class Target:
                     f"{self.machine.name} did not put everything in its place: {fields.complaint or 'no answer'}"
                 )
 
-    def stats(self, base: str, names: Iterable[bytes]) -> Iterator[tuple[bytes, int, int, int]]:
-        """(name, size, time, mode) of each of `names` below `base` that is there."""
+    def stats(self, base: str, names: Iterable[bytes]) -> Iterator[tuple[bytes, Stat]]:
+        """Name, and size, time and mode, of each of `names` below `base` that is there."""
         for record in self._filter(STATS, base, names):
             size, time, mode, name = record.split(b" ", 3)
-            yield name.removeprefix(b"./"), int(size), int(time), int(mode, 16)
+            yield name.removeprefix(b"./"), (int(size), int(time), int(mode, 16))
 
     def hashes(self, base: str, names: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
-        """(name, SHA-256) of each of `names` below `base` that can be read."""
+        """Name, and SHA-256, of each of `names` below `base` that can be read."""
         for record in self._filter(HASHES, base, names):
             sha256, _, name = record.partition(b"  ")
             yield name.removeprefix(b"./"), sha256.decode("ascii", "replace")
@@ -365,3 +370,26 @@ def inside(command: Command, directory: str) -> Command:
     """`command` in a directory that only root may enter."""
     words = ("sh", "-c", INSIDE, "phpborg", directory, *command.argv)
     return Command(words, env=command.env, stdin=command.stdin, as_root=True)
+
+
+def answered(
+    asked: Iterable[tuple[bytes, Known]], ask: Callable[[Iterator[bytes]], Iterator[tuple[bytes, Answer]]]
+) -> Iterator[tuple[bytes, Known, Answer | None]]:
+    """Each name with what is known of it and what `ask` says to it, which may be nothing; in their order.
+
+    `ask` is given the names while it answers, so that neither all names nor all answers are held.
+    """
+    waiting: deque[tuple[bytes, Known]] = deque()
+
+    def names() -> Iterator[bytes]:
+        for name, known in asked:
+            waiting.append((name, known))
+            yield name
+
+    for name, answer in ask(names()):
+        while waiting and waiting[0][0] != name:
+            yield *waiting.popleft(), None
+        if waiting:
+            yield *waiting.popleft(), answer
+    while waiting:
+        yield *waiting.popleft(), None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from backups.borg.results import Entry
 from backups.catalog import as_argument, readable
-from backups.placing import Placed
+from backups.placing import Placed, Stat
 from jobs.errors import Failure
 from servers.ssh.transport import Output
 
@@ -113,7 +113,7 @@ def overlap(one: str, other: str) -> bool:
     return longer == shorter or longer.startswith(f"{shorter}/")
 
 
-def kind_of(entry: Entry, found: tuple[int, int, int] | None) -> str:
+def kind_of(entry: Entry, found: Stat | None) -> str:
     """What a restore meets: nothing ("new"), a folder for a folder, the same by size and time, or another thing."""
     if found is None:
         return "new"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -44,11 +44,15 @@ from servers.models import Server
 
 Viewer = User | AnonymousUser
 
+OUTCOMES = ("completed", "suspicious", "failed", "cancelled")
 RATE_DAYS = (1, 7, 30)
 SERVER_DAYS = 30
 RECENT = timedelta(hours=24)
 NEXT_RUNS_SHOWN = 10
 POOLS_SHOWN = 100
+REPOSITORIES_SHOWN = 200
+GROWTH_OVER = timedelta(days=7)
+SHOWN_OF_MOST = 15
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,18 @@ class Outcome:
         Who cancels a backup says nothing about how well backups go; a suspicious archive is no good one.
         """
         ended = self.completed + self.failed
-        return (self.completed - self.suspicious) / ended if ended else None
+        return self.good / ended if ended else None
+
+    @property
+    def good(self) -> int:
+        return self.completed - self.suspicious
+
+    @property
+    def mark(self) -> str:
+        """Of a square in a row of days: good | some (of them bad) | bad | none (was asked for)."""
+        if not self.failed + self.suspicious:
+            return "good" if self.good else "none"
+        return "some" if self.good else "bad"
 
 
 @dataclass
@@ -101,11 +116,15 @@ class Rate(Outcome):
 
 @dataclass
 class Day(Outcome):
-    """One day of one server, in UTC."""
+    """One day of one server, or (without bytes and duration) of all together; in UTC."""
 
     day: date = date.min
     added_bytes: int = 0  # what its archives added to the repository, at the time
     duration: float = 0.0  # seconds that its backups ran, together
+
+    @property
+    def next(self) -> date:
+        return self.day + timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -193,7 +212,7 @@ def of_server(server: Server, user: Viewer) -> ServerStats:
         archives=told["count"],
         newest_archive_at=told["newest"],
         oldest_archive_at=told["oldest"],
-        days=_days(Job.objects.for_user(user).filter(server=server), now),
+        days=days_of(Job.objects.for_user(user).filter(server=server), now),
     )
 
 
@@ -249,22 +268,37 @@ def jobs_of(jobs: QuerySet[Job], now: datetime) -> dict[str, int]:
 
 def rates(now: datetime) -> list[Rate]:
     """How backups of the last days ended, by full hours: sums of one row for each hour (BackupHour)."""
-    outcomes = ("completed", "suspicious", "failed", "cancelled")
     sums = {
         f"{name}_{days}": Coalesce(Sum(name, filter=Q(began_at__gt=now - timedelta(days=days))), 0)
         for days in RATE_DAYS
-        for name in outcomes
+        for name in OUTCOMES
     }
     hours = BackupHour.objects.filter(began_at__gt=now - timedelta(days=max(RATE_DAYS)))
     counted = hours.aggregate(**sums)
-    return [Rate(days=days, **{name: int(counted[f"{name}_{days}"]) for name in outcomes}) for days in RATE_DAYS]
+    return [Rate(days=days, **{name: int(counted[f"{name}_{days}"]) for name in OUTCOMES}) for days in RATE_DAYS]
 
 
-def _days(jobs: QuerySet[Job], now: datetime) -> list[Day]:
+def days_of_all(now: datetime, count: int) -> list[Day]:
+    """How backups of the last days ended, oldest first, today last; from BackupHour."""
+    days, since = _last_days(now, count)
+    hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now)
+    for began_at, *numbers in hours.values_list("began_at", *OUTCOMES):
+        day = days[began_at.astimezone(UTC).date()]
+        for name, number in zip(OUTCOMES, numbers, strict=True):
+            setattr(day, name, getattr(day, name) + number)
+    return list(days.values())
+
+
+def _last_days(now: datetime, count: int) -> tuple[dict[date, Day], datetime]:
+    """The days, oldest first, and when the first one began."""
+    today = now.astimezone(UTC).date()
+    days = {day: Day(day=day) for day in (today - timedelta(days=ago) for ago in reversed(range(count)))}
+    return days, datetime.combine(min(days), datetime.min.time(), tzinfo=UTC)
+
+
+def days_of(jobs: QuerySet[Job], now: datetime) -> list[Day]:
     """The last days of one server, oldest first, today last; from its own jobs, as long as they are kept."""
-    today = now.date()
-    days = {day: Day(day=day) for day in (today - timedelta(days=ago) for ago in reversed(range(SERVER_DAYS)))}
-    since = datetime.combine(min(days), datetime.min.time(), tzinfo=now.tzinfo)
+    days, since = _last_days(now, SERVER_DAYS)
     ended = jobs.filter(type="backup", status__in=Job.FINAL, created_at__gte=since, created_at__lte=now).order_by()
     rows = ended.values_list(
         "status", "created_at", "started_at", "completed_at", KT("result__suspicion"),
@@ -279,6 +313,34 @@ def _days(jobs: QuerySet[Job], now: datetime) -> list[Day]:
     return list(days.values())
 
 
+# --- Who is largest, who grows, who takes long ------------------------------------------------
+
+
+def largest_servers(user: Viewer) -> tuple[list[tuple[Server, int]], int]:
+    """Servers with the bytes that their largest repositories take, largest first; and what all others take."""
+    repositories = Repository.objects.for_user(user)
+    rows = repositories.order_by("-deduplicated_bytes", "pk").select_related("server")[:REPOSITORIES_SHOWN]
+    taken: Counter[Server] = Counter()
+    for repository in rows:
+        taken[repository.server] += repository.deduplicated_bytes
+    return taken.most_common(), total(repositories).deduplicated - taken.total()
+
+
+def growers(user: Viewer, now: datetime) -> list[tuple[Server, int]]:
+    """Servers whose archives of the last days added most to what is stored, most first."""
+    archives = Archive.objects.for_user(user).filter(start__gte=now - GROWTH_OVER).order_by()
+    added = archives.values_list("server").annotate(added=Sum("deduplicated_bytes")).order_by("-added")
+    most = dict(added[:SHOWN_OF_MOST])
+    servers = Server.objects.in_bulk(most)
+    return [(servers[pk], int(size)) for pk, size in most.items() if pk in servers]
+
+
+def slowest(user: Viewer) -> list[Plan]:
+    """Plans whose last backup took longest, longest first."""
+    plans = Plan.objects.for_user(user).filter(last_took__gt=timedelta(0)).select_related("server")
+    return list(plans.order_by("-last_took", "pk")[:SHOWN_OF_MOST])
+
+
 # --- Health, as backups/health.py judges it, of ten thousand servers in three queries ----------
 
 RANK = {state: number for number, state in enumerate(WORST_FIRST)}
@@ -290,6 +352,14 @@ def health_of(servers: QuerySet[Server], now: datetime) -> dict[State, int]:
     counted = Counter(ranks_of(now).values() if total else ())
     counted[RANK[State.PROTECTED]] += total - counted.total()
     return {state: counted[rank] for state, rank in RANK.items()}
+
+
+def in_state(servers: QuerySet[Server], state: State) -> QuerySet[Server]:
+    """Those of `servers` that are in it now."""
+    ranks = ranks_of(timezone.now())
+    if state == State.PROTECTED:
+        return servers.exclude(pk__in=[pk for pk, rank in ranks.items() if rank != RANK[state]])
+    return servers.filter(pk__in=[pk for pk, rank in ranks.items() if rank == RANK[state]])
 
 
 def ranks_of(now: datetime) -> dict[int, int]:

@@ -13,6 +13,7 @@ from backups.views import (
     restores,
     retention,
     servers,
+    statistics,
 )
 
 urlpatterns = [
@@ -46,6 +47,7 @@ urlpatterns = [
     path("pools/<int:pk>/host-key", pools.confirm_host_key, name="pool_host_key"),
     path("pools/<int:pk>", pools.detail, name="pool"),
     path("pools/<int:pk>/edit", pools.edit, name="pool_edit"),
+    path("statistics", statistics.index, name="statistics"),
     path("archives", archives.index, name="archives"),
     path("files", find.index, name="find"),
     path("archives/<int:pk>", archives.detail, name="archive"),

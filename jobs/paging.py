@@ -5,7 +5,7 @@ is looked at row by row, in MOST_READ rows of the lane at most. Such a page may 
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -127,6 +127,26 @@ class NewestFirst(BasePagination):
             {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": what},
             {"name": "page_size", "in": "query", "schema": size, "description": "Results on a page."},
         ]
+
+
+def walk(filters: NewestFilter, cursor: str | None, size: int) -> "Walk":
+    """For a page: what `cursor` asks for, or the newest if it is none of this list. Wrong filters find nothing."""
+    if not filters.is_valid():
+        return Walk(filters.queryset.none(), Asked(), Cursor(None), size)
+    try:
+        begin = Cursor.read(cursor, filters.queryset)
+    except ValidationError:
+        begin = Cursor(None)
+    return Walk(filters.queryset, filters.asked(), begin, size)
+
+
+def walks(filters: NewestFilter, size: int) -> Iterator[list[Any]]:
+    """All that the filters find, a page after the other."""
+    page = walk(filters, None, size)
+    yield page.rows
+    while page.older:
+        page = Walk(filters.queryset, filters.asked(), page.older, size)
+        yield page.rows
 
 
 @dataclass(frozen=True)

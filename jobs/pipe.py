@@ -15,8 +15,8 @@ from django.conf import settings
 from accounts.encryption import Sealer
 from jobs.errors import Failure
 
-PIECE_BYTES = 256 * 1024
-AHEAD = 16
+PIECE_BYTES = 512 * 1024
+AHEAD = 8
 GIVE_UP_SECONDS = 60
 ALIVE_SECONDS = 10
 DATA, END, BROKEN = b"d", b"e", b"b"
@@ -42,11 +42,11 @@ class Pipe:
 
     # --- The worker's end ----------------------------------------------------------------------
 
-    def write(self, data: bytes, tick: Tick) -> None:
+    def write(self, data: bytes | memoryview, tick: Tick) -> None:
         """Send `data`; waits while too much is on its way. Raises NobodyReads."""
         for start in range(0, len(data), PIECE_BYTES):
             self._wait_for_room(tick)
-            self._push(DATA + data[start : start + PIECE_BYTES])
+            self._push(b"".join((DATA, data[start : start + PIECE_BYTES])))
 
     def show_life(self, tick: Tick) -> None:
         """Send a piece with nothing in it: whoever reads waits on. Raises NobodyReads."""
@@ -127,7 +127,8 @@ class Outgoing:
         self._send(len(self._gathered))
 
     def _send(self, count: int) -> None:
-        self._pipe.write(bytes(self._gathered[:count]), self._tick)
+        with memoryview(self._gathered) as gathered, gathered[:count] as sent:
+            self._pipe.write(sent, self._tick)
         del self._gathered[:count]
         self.bytes += count
         self._last = time.monotonic()

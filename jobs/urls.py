@@ -13,5 +13,6 @@ urlpatterns = [
     path("jobs/<uuid:pk>/now", views.now, name="job_now"),
     path("jobs/<uuid:pk>/retry", views.retry, name="job_retry"),
     path("jobs/start/<slug:job_type>/<int:pk>", views.start, name="job_start"),
+    path("logs", views.logs, name="logs"),
     path("events", views.events, name="events"),
 ]

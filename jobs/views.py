@@ -1,37 +1,100 @@
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import Permission, ask_to_log_in, can, require, signed_in
+from accounts.lists import ROWS_AT_ONCE, as_csv, is_csv
 from jobs import live
-from jobs.filters import JobFilter
+from jobs.filters import JobFilter, LogFilter
 from jobs.log import as_text
 from jobs.models import Job, LogLine
+from jobs.paging import walk, walks
 from jobs.runner import JobRunner, Refused, retry_of, try_now
 from jobs.runner import cancel as cancel_job
 
 LINES_AT_ONCE = 500
 LINES_AT_FIRST = 1_000
+UNFINISHED_SHOWN = 100
+SERVERS_OFFERED = 500  # while a name is typed; any other one may be typed too
+LOG_LINES_SHOWN = 100
 
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
-def index(request: HttpRequest) -> HttpResponse:
-    jobs = JobFilter(request.GET, Job.objects.for_user(request.user).with_scope())
-    unfinished = Job.objects.for_user(request.user).unfinished().with_scope().order_by("status", "created_at")
-    page = Paginator(jobs.qs, 50).get_page(request.GET.get("page"))
-    types = [(runner.type, runner.label) for runner in JobRunner.registry.values()]
-    context = {"filter": jobs, "page": page, "unfinished": list(unfinished[:100]), "job_types": types}
+def index(request: HttpRequest) -> HttpResponseBase:
+    jobs = Job.objects.for_user(request.user).with_scope()
+    asked, servers = by_name(request)
+    found = JobFilter(asked, jobs.order_by("-created_at", "-id"))
+    if is_csv(request):
+        return as_csv("jobs", job_table(found))
+    page = walk(found, request.GET.get("cursor"), 50)
+    types = sorted((str(runner.label), runner.type) for runner in JobRunner.registry.values())
+    unfinished = list(jobs.unfinished().order_by("status", "created_at")[:UNFINISHED_SHOWN])
+    context = {"filter": found, "page": page, "unfinished": unfinished, "job_types": types, **servers}
     template = "jobs/_list.html" if request.headers.get("HX-Request-Type") == "partial" else "jobs/list.html"
     return render(request, template, context)
+
+
+def by_name(request: HttpRequest) -> tuple[QueryDict, dict[str, Any]]:
+    """What is asked for, with the number of the server that a person names; and what a form needs to let them."""
+    servers = Job.server.field.related_model._default_manager.for_user(request.user)  # type: ignore[attr-defined]
+    asked, name = request.GET.copy(), request.GET.get("server", "").strip()
+    for field in [field for field, values in asked.lists() if not any(values)]:
+        del asked[field]  # left empty in the form
+    if name:
+        found = servers.filter(Q(pk=name) if name.isdecimal() and len(name) < 19 else Q(name=name)).first()
+        name = found.name if found else name
+        asked["server"] = str(found.pk) if found else "?"  # which no filter takes for everything
+    names = servers.order_by("name").values_list("name", flat=True)[:SERVERS_OFFERED]
+    missing = bool(name) and asked["server"] == "?"
+    return asked, {"server_name": name, "server_names": names, "no_such_server": missing}
+
+
+def job_table(found: JobFilter) -> Iterator[tuple[object, ...]]:
+    yield (
+        _("Created"), _("Job"), _("State"), _("Server"), _("Plan"), _("Repository"), _("Started by"), _("Began"),
+        _("Ended"), _("Seconds"), _("Warnings"), _("Error"), _("Number"),
+    )  # fmt: skip
+    for job in chain.from_iterable(walks(found, ROWS_AT_ONCE)):
+        label = JobRunner.registry[job.type].label if job.type in JobRunner.registry else job.type
+        yield (
+            job.created_at, label, job.get_status_display(), job.server, job.plan, job.repository,
+            job.user.username if job.user else job.get_trigger_display(), job.started_at, job.completed_at,
+            job.seconds, job.warnings, job.error, job.pk,
+        )  # fmt: skip
+
+
+@require_GET
+@require(Permission.LOGS_VIEW)
+def logs(request: HttpRequest) -> HttpResponseBase:
+    """Lines of all logs, the newest first, as they come."""
+    asked, servers = by_name(request)
+    lines = LogLine.objects.for_user(request.user).select_related("job__server", "job__plan", "job__repository")
+    found = LogFilter(asked, lines.order_by("-id"))
+    if is_csv(request):
+        return as_csv("logs", log_table(found))
+    page = walk(found, request.GET.get("cursor"), LOG_LINES_SHOWN)
+    # Whoever reads older lines, or has paused, does not want them to move.
+    follows = "cursor" not in request.GET and "paused" not in request.GET
+    context = {"filter": found, "page": page, "follows": follows, **servers}
+    template = "jobs/_logs.html" if request.headers.get("HX-Request-Type") == "partial" else "jobs/logs.html"
+    return render(request, template, context)
+
+
+def log_table(found: LogFilter) -> Iterator[tuple[object, ...]]:
+    yield (_("Time"), _("Level"), _("Server"), _("Job"), _("Line"), _("Text"))
+    for line in chain.from_iterable(walks(found, ROWS_AT_ONCE)):
+        yield (line.at, line.get_level_display(), line.job.server, line.job_id, line.number, line.message)
 
 
 @require_GET

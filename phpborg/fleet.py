@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts import encryption
 from accounts.models import User
+from backups import growth
 from backups.models import (
     BackupHour,
     Plan,
@@ -22,6 +23,7 @@ from backups.models import (
     RestoreTest,
     RetentionPolicy,
     Source,
+    StorageDay,
     StoragePool,
     archive_prefix,
 )
@@ -39,6 +41,7 @@ ROLES = ("web", "db", "mail", "files", "app")
 SITES = ("berlin", "lyon", "oslo", "test", "production")
 PEOPLE = 100
 BATCH = 500
+DAYS_KEPT = 365  # of what is stored
 NO_PASSWORD = "!"
 
 
@@ -147,6 +150,24 @@ class Fleet:
         Plan.objects.bulk_update(things.plans, names, batch_size=BATCH)
         Repository.objects.bulk_update(things.repositories, sums, batch_size=BATCH)
         BackupHour.objects.bulk_create((BackupHour(began_at=at, **n) for at, n in past.hours.items()), batch_size=BATCH)
+        self._grow()
+
+    def _grow(self) -> None:
+        """A year in which each pool came to hold what it holds today, evenly."""
+        growth.note()
+        today = list(StorageDay.objects.select_related("pool"))
+        StorageDay.objects.bulk_create(
+            (
+                StorageDay(
+                    pool=last.pool, day=last.day - timedelta(days=ago), used_bytes=int((last.used_bytes or 0) * share),
+                    **{name: int(getattr(last, name) * share) for name in growth.SIZES},
+                )
+                for last in today
+                for ago in range(1, DAYS_KEPT)
+                for share in [1 - ago / DAYS_KEPT]
+            ),
+            batch_size=BATCH,
+        )  # fmt: skip
 
     def _prove(self, plans: list[Plan]) -> None:
         """Restore tests of those that have a good archive: the last of each, a few of which did not hold."""

@@ -2,49 +2,17 @@
 
 from typing import Any
 
-from django.core.paginator import Page, Paginator
 from django.db.models import Model, QuerySet
-from django.utils.functional import cached_property
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 
+from accounts.lists import Deep
 from accounts.query import refuse_empty, whole
 
 MOST_PAGES = 10**9
-
-
-class Deep(Paginator[Any]):
-    """A deep page costs little more than the first: what is skipped is skipped in an index, from the nearer end."""
-
-    @cached_property
-    def count(self) -> int:
-        """As the rows themselves keep it, if they do (`counted`)."""
-        rows: Any = self.object_list
-        return int(rows.counted() if hasattr(rows, "counted") else rows.count())
-
-    def page(self, number: int | str) -> Page[Any]:
-        number = self.validate_number(number)
-        rows = self.object_list
-        assert isinstance(rows, QuerySet)
-        first = (number - 1) * self.per_page
-        end = min(first + self.per_page, self.count)
-        keys = rows.values_list("pk", flat=True)
-        if first > self.count // 2:
-            shown = list(keys.reverse()[self.count - end : self.count - first])[::-1]
-        else:
-            shown = list(keys[first:end])
-        return Page(by_key(rows, shown), number, self)
-
-
-def by_key(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
-    """Those rows, in this order. What chose them is not asked again: SQLite would take its index, and not the keys."""
-    chosen = rows.order_by()
-    chosen.query.clear_where()
-    found = {row.pk: row for row in chosen.filter(pk__in=keys)}
-    return [found[key] for key in keys if key in found]
 
 
 class Pages(PageNumberPagination):

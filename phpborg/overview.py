@@ -8,20 +8,21 @@ from django.utils import timezone
 
 from accounts.access import Permission, can
 from accounts.models import User
-from backups import health, stats
+from backups import growth, health, stats
 from backups.health import State
 from backups.models import Archive, Plan, Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
 
-SHOWN = 10
+SHOWN, POOLS_SHOWN, DAYS_SHOWN = 10, 5, 30
 
 
 def overview(user: User | AnonymousUser) -> dict[str, Any]:
     """Context of templates/dashboard: sentence, needs, running, storage."""
     servers = Server.objects.for_user(user)
     count = servers.count()
-    ranks = stats.ranks_of(timezone.now()) if count else {}
+    now = timezone.now()
+    ranks = stats.ranks_of(now) if count else {}
     at_risk, attention, unknown = (
         sorted(pk for pk, rank in ranks.items() if rank == stats.RANK[state])
         for state in (State.AT_RISK, State.ATTENTION, State.UNKNOWN)
@@ -35,6 +36,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     jobs = Job.objects.for_user(user).with_scope()
     pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
     needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]
+    forecasts = growth.forecasts(pools[:POOLS_SHOWN])
     return {
         "servers": count,
         "protected": count - len(at_risk) - len(attention) - len(unknown),
@@ -51,7 +53,8 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "newest": jobs.filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))[:8],
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
-        "pools": pools[:5],
+        "pools": [(pool, forecasts.get(pool.pk)) for pool in pools[:POOLS_SHOWN]],
+        "days": stats.days_of_all(now, DAYS_SHOWN),
         # Only whoever can do something about it.
         "unstored_kits": Repository.objects.without_stored_kit().count() if can(user, Permission.BACKUP_MANAGE) else 0,
     }

@@ -17,6 +17,8 @@ NAVIGATION = [
     ("find", _("Find a file"), "search", Permission.BACKUP_VIEW),
     ("jobs", _("Jobs"), "activity", Permission.BACKUP_VIEW),
     ("repositories", _("Repositories"), "database", Permission.BACKUP_VIEW),
+    ("statistics", _("Statistics"), "chart-bar", Permission.BACKUP_VIEW),
+    ("logs", _("Logs"), "list-details", Permission.LOGS_VIEW),
 ]
 
 

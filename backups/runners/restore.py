@@ -1,8 +1,8 @@
 import posixpath
 import re
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -18,7 +18,7 @@ from backups.borg.errors import RepositoryUnreadable, failure_of
 from backups.borg.results import Entry, Unreadable, parse_contents, parse_files
 from backups.catalog import Catalog, NotIndexed, as_argument, readable
 from backups.models import Archive, Source
-from backups.placing import TREE, Place, Target, TargetUnusable, inside
+from backups.placing import TREE, Place, Stat, Target, TargetUnusable, answered, inside
 from backups.restoring import NO_ROOM, SHOWN, Chosen, Complaints, Ways, kind_of, lineage, overlap
 from backups.runners.base import NEVER_MATCHED, ArchiveRunner, Follower, Ran, refuse_keyless, refuse_unready
 from backups.sources.base import LinesField
@@ -495,24 +495,13 @@ class RestoreFiles(ArchiveRunner):
             "missing": self.problems[:SHOWN],
         }  # fmt: skip
 
-    def _compared(self, target: Target, ways: Ways) -> Iterator[tuple[Entry, tuple[int, int, int] | None]]:
-        """Each entry with what is at its destination: size, time and mode; None for nothing."""
-        asked: deque[tuple[bytes, Entry]] = deque()
-
-        def names() -> Iterator[bytes]:
-            for entry in self._entries():
-                if entry.path not in (b"", b"."):
-                    name = ways.of(entry.path) or entry.path
-                    asked.append((name, entry))
-                    yield name
-
-        for name, *found in target.stats(self.base, names()):
-            while asked and asked[0][0] != name:
-                yield asked.popleft()[1], None
-            if asked:
-                yield asked.popleft()[1], (found[0], found[1], found[2])
-        while asked:
-            yield asked.popleft()[1], None
+    def _compared(self, target: Target, ways: Ways) -> Iterator[tuple[Entry, Stat | None]]:
+        """Each entry with what is at its destination."""
+        names = (
+            (ways.of(entry.path) or entry.path, entry) for entry in self._entries() if entry.path not in (b"", b".")
+        )
+        for _name, entry, found in answered(names, partial(target.stats, self.base)):
+            yield entry, found
 
     # --- Verifying --------------------------------------------------------------------------------
 
@@ -541,21 +530,8 @@ class RestoreFiles(ArchiveRunner):
 
     def _hashed(self, target: Target, base: str, ways: Ways) -> Iterator[tuple[bytes, str, str | None]]:
         """Of each restored file the path, the archive's SHA-256, and that of what is there."""
-        asked: deque[tuple[bytes, str]] = deque()
-
-        def names() -> Iterator[bytes]:
-            for path, sha256 in self._hashes(ways.chosen):
-                if (name := ways.of(path)) is not None:
-                    asked.append((name, sha256))
-                    yield name
-
-        for name, sha256 in target.hashes(base, names()):
-            while asked and asked[0][0] != name:
-                yield *asked.popleft(), None
-            if asked:
-                yield *asked.popleft(), sha256
-        while asked:
-            yield *asked.popleft(), None
+        names = ((name, sha256) for path, sha256 in self._hashes(ways.chosen) if (name := ways.of(path)) is not None)
+        return answered(names, partial(target.hashes, base))
 
     def _hashes(self, chosen: Chosen) -> Iterator[tuple[bytes, str]]:
         """Each file that was asked for, with the archive's SHA-256; borg tells it of a hard link's first name only."""

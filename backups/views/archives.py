@@ -1,15 +1,19 @@
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered
 from backups import catalog
 from backups.catalog import ROOT, Catalog, NotIndexed
 from backups.downloads import DownloadFailed, look_up, start_download
@@ -27,10 +31,26 @@ ROWS = 200
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
-def index(request: HttpRequest) -> HttpResponse:
+def index(request: HttpRequest) -> HttpResponseBase:
     archives = ArchiveFilter(request.GET, Archive.objects.for_user(request.user).with_scope())
-    page = Paginator(archives.qs, 50).get_page(request.GET.get("page"))
+    found = ordered(archives.qs, request, "start") if archives.is_valid() else archives.queryset.none()
+    if is_csv(request):
+        return as_csv("archives", table(found))
+    page = Deep(found, 50).get_page(request.GET.get("page"))
     return render(request, "archives/list.html", {"page": page, "filter": archives})
+
+
+def table(archives: QuerySet[Archive]) -> Iterator[tuple[object, ...]]:
+    yield (
+        _("Begin"), _("End"), _("Archive"), _("Server"), _("Plan"), _("Repository"), _("Files"), _("Size"),
+        _("Compressed"), _("New"), _("Seconds"), _("Pinned"), _("Suspicious"), _("Comment"),
+    )  # fmt: skip
+    for archive in chain.from_iterable(in_batches(archives)):
+        yield (
+            archive.start, archive.end, archive.name, archive.server.name, archive.plan and archive.plan.name,
+            archive.repository.name, archive.files, archive.original_bytes, archive.compressed_bytes,
+            archive.deduplicated_bytes, archive.duration, archive.pinned, archive.suspicion, archive.comment,
+        )  # fmt: skip
 
 
 @require_GET

@@ -1,12 +1,18 @@
+from collections.abc import Iterator
+from itertools import chain
+
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.lists import as_csv, in_batches, is_csv, ordered
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
 from backups.models import Archive, Plan, Repository, StoragePool
@@ -21,12 +27,30 @@ from servers.models import Server
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
-def index(request: HttpRequest) -> HttpResponse:
+def index(request: HttpRequest) -> HttpResponseBase:
     plans = Plan.objects.for_user(request.user).with_scope().order_by("server__name", "name")
+    if search := request.GET.get("search", "").strip():
+        plans = plans.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
+    plans = ordered(plans, request, "name", "last_good_at", "next_run_at")
+    if is_csv(request):
+        return as_csv("plans", table(plans))
     page = Paginator(plans, 50).get_page(request.GET.get("page"))
     rows = [{"plan": plan, "health": health.of_plan(plan)} for plan in page.object_list]
     servers = Server.objects.for_user(request.user).filter(enabled=True).order_by("name")[:200]
-    return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers})
+    return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers, "search": search})
+
+
+def table(plans: QuerySet[Plan]) -> Iterator[tuple[object, ...]]:
+    yield (
+        _("Plan"), _("Server"), _("Repository"), _("State"), _("Why"), _("Last good backup"), _("Restore test"),
+        _("Schedule"), _("Next run"),
+    )  # fmt: skip
+    for plan in chain.from_iterable(in_batches(plans)):
+        found = health.of_plan(plan)
+        yield (
+            plan.name, plan.server.name, plan.repository.name, found.label, found.reason, plan.last_good_at,
+            plan.proved_at, schedule.words(plan.schedule), plan.next_run_at,
+        )  # fmt: skip
 
 
 @require_GET

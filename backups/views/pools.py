@@ -7,6 +7,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.lists import ordered
+from backups import growth
 from backups.forms import AccountForm, PoolForm
 from backups.models import StoragePool
 from backups.runners.keys import host_key_confirmed
@@ -19,9 +21,13 @@ from jobs.runner import Refused
 @require(Permission.BACKUP_VIEW)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
-    repositories = pool.repositories.select_related("server").order_by("name")
+    repositories = ordered(
+        pool.repositories.select_related("server").order_by("name"), request, "name", "original_bytes",
+        "deduplicated_bytes",
+    )  # fmt: skip
     context = {
         "pool": pool,
+        "forecast": growth.forecasts([pool]).get(pool.pk),
         "page": Paginator(repositories, 50).get_page(request.GET.get("page")),
         "check": Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first(),
     }

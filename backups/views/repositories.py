@@ -1,12 +1,18 @@
+from collections.abc import Iterator
+from itertools import chain
+
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.lists import as_csv, in_batches, is_csv, ordered
 from backups import reconcile
 from backups.forms import RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
@@ -15,19 +21,39 @@ from backups.runners.import_ import ImportRepository
 from backups.runners.init import InitRepository
 from backups.runners.keys import GiveKey
 
+POOLS_SHOWN = 100
 MAKING = (InitRepository.type, ImportRepository.type)
 
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
-def index(request: HttpRequest) -> HttpResponse:
+def index(request: HttpRequest) -> HttpResponseBase:
     repositories = Repository.objects.for_user(request.user).select_related("pool", "server").order_by("name", "id")
     without_kit = request.GET.get("kit") == "missing"
     if without_kit:
         repositories = repositories.without_stored_kit()
+    if search := request.GET.get("search", "").strip():
+        repositories = repositories.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
+    repositories = ordered(repositories, request, "name", "original_bytes", "deduplicated_bytes")
+    if is_csv(request):
+        return as_csv("repositories", table(repositories))
     page = Paginator(repositories, 50).get_page(request.GET.get("page"))
     pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories")).order_by("name")
-    return render(request, "repositories/list.html", {"page": page, "pools": pools[:100], "without_kit": without_kit})
+    context = {"page": page, "pools": pools[:POOLS_SHOWN], "without_kit": without_kit, "search": search}
+    return render(request, "repositories/list.html", context)
+
+
+def table(repositories: QuerySet[Repository]) -> Iterator[tuple[object, ...]]:
+    yield (
+        _("Repository"), _("Server"), _("Pool"), _("State"), _("Archives"), _("Saved data"), _("Compressed"),
+        _("On disk"), _("Checked"), _("Recovery kit stored"),
+    )  # fmt: skip
+    for repository in chain.from_iterable(in_batches(repositories)):
+        yield (
+            repository.name, repository.server.name, repository.pool.name, repository.state_label,
+            repository.archive_count, repository.original_bytes, repository.compressed_bytes,
+            repository.deduplicated_bytes, repository.checked_at, repository.kit_stored_at,
+        )  # fmt: skip
 
 
 @require_GET

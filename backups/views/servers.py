@@ -1,31 +1,61 @@
+from collections.abc import Iterator
+
 from django.core.paginator import Paginator
-from django.db.models import Prefetch, Q
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts.access import Permission, require
-from backups import health
+from accounts.lists import as_csv, in_batches, is_csv, ordered
+from backups import health, stats
+from backups.health import State
 from backups.models import Archive, Plan
 from jobs.models import Job
 from servers.models import Server
 
+STATES = (State.PROTECTED, State.ATTENTION, State.AT_RISK, State.UNKNOWN)
 TABS = ("overview", "plans", "archives", "jobs", "access")
 
 
 @require_GET
 @require(Permission.SERVER_VIEW)
-def index(request: HttpRequest) -> HttpResponse:
-    search = request.GET.get("search", "").strip()
-    servers = Server.objects.for_user(request.user).prefetch_related("tags")
+def index(request: HttpRequest) -> HttpResponseBase:
+    search, state = request.GET.get("search", "").strip(), request.GET.get("state", "")
+    servers: QuerySet[Server] = Server.objects.for_user(request.user).prefetch_related("tags")
     if search:
         servers = servers.filter(
             Q(name__icontains=search) | Q(address__icontains=search) | Q(tags__name__iexact=search)
         ).distinct()
+    if state in STATES:
+        servers = stats.in_state(servers, State(state))
+    servers = ordered(servers, request, "name", "seen_at", "created_at")
+    if is_csv(request):
+        return as_csv("servers", table(servers))
     page = Paginator(servers, 50).get_page(request.GET.get("page"))
     states = health.of_servers(page.object_list)
     rows = [{"server": server, "health": states[server.pk]} for server in page.object_list]
-    return render(request, "servers/list.html", {"page": page, "rows": rows, "search": search})
+    choices = [(state, health.LABELS[State(state)]) for state in STATES]
+    context = {"page": page, "rows": rows, "search": search, "state": state, "states": choices}
+    return render(request, "servers/list.html", context)
+
+
+def table(servers: QuerySet[Server]) -> Iterator[tuple[object, ...]]:
+    yield (
+        _("Server"), _("Address"), _("Port"), _("User"), _("State"), _("Why"), _("Last good backup"),
+        _("Restore test"), "borg", _("Seen"), _("Tags"),
+    )  # fmt: skip
+    for batch in in_batches(servers):
+        states = health.of_servers(batch)
+        for server, found in ((server, states[server.pk]) for server in batch):
+            yield (
+                server.name, server.address, server.port, server.username, found.label, found.reason,
+                found.last_good_at, found.proved_at, server.borg_version, server.seen_at,
+                ", ".join(tag.name for tag in server.tags.all()),
+            )  # fmt: skip
 
 
 @require_GET
@@ -47,6 +77,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "tabs": TABS,
         "last_archive": archives.first(),
         "marks": health.marks_of(server),
+        "days": stats.days_of(Job.objects.for_user(request.user).filter(server=server), timezone.now())
+        if tab == TABS[0]
+        else None,
         "page": Paginator(archives if tab == "archives" else jobs, 25).get_page(request.GET.get("page")),
     }
     return render(request, "servers/detail.html", context)

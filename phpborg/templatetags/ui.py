@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.access import ROLE_LABELS, Permission, can
 from backups import schedule
+from backups.stats import Outcome
 from jobs.models import Job
 from jobs.runner import JobRunner
 
@@ -133,6 +134,21 @@ def icon(name: str, css: str = "") -> SafeString:
     )  # fmt: skip
 
 
+@register.simple_tag(takes_context=True)
+def column(context: dict[str, Any], name: str, label: str, css: str = "") -> SafeString:
+    """The head of a column by which a list can be ordered (accounts/lists.ordered)."""
+    query = context["request"].GET.copy()
+    ways = {name: "ascending", f"-{name}": "descending"}
+    now = ways.get(query.get("ordering", ""), "none")
+    query.pop("page", None)
+    query["ordering"] = f"-{name}" if now == "ascending" else name
+    arrow = {"ascending": "arrow-up", "descending": "arrow-down"}.get(now)
+    return format_html(
+        '<th class="{}" aria-sort="{}"><a href="?{}">{}{}</a></th>',
+        css, now, query.urlencode(), label, icon(arrow) if arrow else "",
+    )  # fmt: skip
+
+
 @register.simple_tag
 def field(bound: BoundField) -> SafeString:
     """A form field with its label, help and errors: components/field.html."""
@@ -208,6 +224,17 @@ def job_title(job: Job) -> str:
     if job.server:
         return _("%(job)s of %(server)s") % {"job": label, "server": job.server}
     return label
+
+
+@register.filter
+def day_words(outcome: Outcome) -> str:
+    """As “12 good, 1 failed”."""
+    parts = [
+        (outcome.good, ngettext("%(n)s good", "%(n)s good", outcome.good)),
+        (outcome.suspicious, ngettext("%(n)s suspicious", "%(n)s suspicious", outcome.suspicious)),
+        (outcome.failed, ngettext("%(n)s failed", "%(n)s failed", outcome.failed)),
+    ]
+    return ", ".join(words % {"n": count(number)} for number, words in parts if number) or _("no backup")
 
 
 @register.filter

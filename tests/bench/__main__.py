@@ -304,7 +304,8 @@ def download(bench: Bench, rounds: int) -> dict[str, Any]:
     a, b = (statistics.median(seconds[name]) for name in ("ours", "plain"))
     return {
         "megabytes": bench.megabytes, "rounds": rounds, "ours_s": round(a, 2), "plain_s": round(b, 2),
-        "ratio": round(a / b, 3), "job_mb": round(peaks["job"] / 1e6), "web_mb": round(web_bytes / 1e6),
+        "ratio": round(a / b, 3), "job_mb": round(peaks["share"] / 1e6), "job_resident_mb": round(peaks["job"] / 1e6),
+        "web_mb": round(web_bytes / 1e6),
     }  # fmt: skip
 
 
@@ -591,6 +592,7 @@ def watch_memory(worker: int, peaks: dict[str, int], end: threading.Event) -> No
         for child in children_of(worker):
             if b"manage.py" in command_of(child):
                 peaks["job"] = max(peaks["job"], peak_of(child))
+                peaks["share"] = max(peaks.get("share", 0), share_of(child))
 
 
 def peak_of(pid: int) -> int:
@@ -600,6 +602,18 @@ def peak_of(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def share_of(pid: int) -> int:
+    """Bytes that the machine spends on a process now: a page that n processes share counts as 1/n (PSS).
+
+    A job's process is a fork of its worker: what it only inherits costs nothing, though its resident size has it.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
 def children_of(pid: int) -> list[int]:
@@ -628,7 +642,7 @@ BOUNDS: list[Bound] = [
     ("relay, unchanged second", ("relay", "second", "ratio"), 1.15, "x plain borg"),
     ("relay, incremental after a prune", ("prune", "ratio"), 1.5, "x plain borg"),
     ("download of a folder, tar.zst", ("download", "ratio"), 1.25, "x plain borg and zstd"),
-    ("peak memory of its job", ("download", "job_mb"), 100, "MB"),
+    ("peak memory of its job (PSS)", ("download", "job_mb"), 100, "MB"),
     ("peak memory of the web process", ("download", "web_mb"), 150, "MB"),
     ("POST to borg's first word, p95", ("latency", "borg_first_word_s", "p95"), 1.0, "s"),
     ("empty job, enqueue to end, median", ("queue", "enqueue_to_completed_s", "median"), 0.15, "s"),

@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def shown(answer: Any) -> list[Job]:
-    return list(answer.context["page"].object_list)
+    return list(answer.context["page"].rows)
 
 
 def test_it_lists_jobs_newest_first(as_viewer: Client) -> None:
@@ -45,14 +45,35 @@ def test_an_old_job_that_runs_is_shown_whatever_the_pages_hide(as_viewer: Client
 def test_it_is_cut_into_pages(as_viewer: Client) -> None:
     Job.objects.bulk_create(Job(type="probe", status="completed") for _ in range(60))
     assert len(shown(as_viewer.get("/jobs"))) == 50
-    assert len(shown(as_viewer.get("/jobs?page=2"))) == 10
-    assert "51 to 60 of 60" in as_viewer.get("/jobs?page=2").content.decode()
+    first = as_viewer.get("/jobs")
+    older = as_viewer.get("/jobs", {"cursor": first.context["page"].older.text})
+    assert len(shown(older)) == 10
+    assert older.context["page"].older is None
+    newer = as_viewer.get("/jobs", {"cursor": older.context["page"].newer.text})
+    assert shown(newer) == shown(first)
 
 
-@pytest.mark.parametrize("page", ["0", "-1", "99", "x", "", "9" * 30])
-def test_a_page_that_does_not_exist_shows_one_that_does(as_viewer: Client, page: str) -> None:
+@pytest.mark.parametrize("cursor", ["0", "x", "", "9" * 30, "b2xkZXJ-eA"])
+def test_a_cursor_that_is_none_shows_the_newest(as_viewer: Client, cursor: str) -> None:
     job = row(status="completed")
-    assert shown(as_viewer.get("/jobs", {"page": page})) == [job]
+    assert shown(as_viewer.get("/jobs", {"cursor": cursor})) == [job]
+
+
+def test_a_server_is_asked_for_by_its_name(as_viewer: Client, plan: Plan) -> None:
+    """Red without `by_name`: a name is no number, and would find nothing."""
+    mine, _other = row(server=plan.server, status="completed"), row(status="completed")
+    for asked in (plan.server.name, str(plan.server.pk)):
+        answer = as_viewer.get("/jobs", {"server": asked})
+        assert shown(answer) == [mine]
+        assert answer.context["server_name"] == plan.server.name
+
+
+def test_a_server_that_there_is_not_finds_nothing_and_says_so(as_viewer: Client) -> None:
+    row(status="completed")
+    answer = as_viewer.get("/jobs", {"server": "nowhere"})
+    assert shown(answer) == []
+    assert "Enter a whole number" not in answer.content.decode()
+    assert "There is no server of this name." in answer.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -80,11 +101,18 @@ def test_it_can_be_filtered_by_server_plan_repository_and_time(as_viewer: Client
     assert len(shown(as_viewer.get("/jobs", {"until": yesterday}))) == 1
 
 
-@pytest.mark.parametrize("query", ["status=odd", "server=x", "since=yesterday", "type=%00", "job_type=1&nothing=2"])
-def test_a_filter_that_makes_no_sense_is_left_out(as_viewer: Client, query: str) -> None:
+@pytest.mark.parametrize("query", ["status=odd", "server=x", "since=yesterday", "type=%00"])
+def test_a_filter_that_makes_no_sense_finds_nothing_and_is_told(as_viewer: Client, query: str) -> None:
+    """A tired person would take a list of everything for what they asked for."""
     row(status="completed")
     answer = as_viewer.get(f"/jobs?{query}")
-    assert (answer.status_code, len(shown(answer))) == (200, 1)
+    assert (answer.status_code, shown(answer)) == (200, [])
+    assert 'role="alert"' in answer.content.decode()
+
+
+def test_what_is_no_filter_is_left_out(as_viewer: Client) -> None:
+    job = row(status="completed")
+    assert shown(as_viewer.get("/jobs?job_type=1&nothing=2")) == [job]
 
 
 def test_a_live_page_gets_only_its_live_part(as_viewer: Client) -> None:

@@ -52,7 +52,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "pool": (VIEW, LOOK), "pool_add": (MANAGE, FILL_IN), "account_add": (MANAGE, FILL_IN),
     "pool_edit": (MANAGE, FILL_IN), "pool_host_key": (MANAGE, ACT),
 
-    "find": (VIEW, LOOK),
+    "find": (VIEW, LOOK), "statistics": (VIEW, LOOK), "logs": (Permission.LOGS_VIEW, LOOK),
     "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
     "archive_download": (RESTORE, LOOK), "archive_preview": (RESTORE, LOOK), "archive_image": (RESTORE, LOOK),
     "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),

@@ -1,0 +1,118 @@
+"""What a page with a list needs: an order, and all of it as CSV. What the address says that is not known is ignored."""
+
+import csv
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.text import slugify
+from django.utils.translation import get_language, override
+
+ROWS_AT_ONCE = 500
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it (OWASP, "CSV Injection").
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+Rows = TypeVar("Rows", bound=QuerySet[Any])
+
+
+def ordered(rows: Rows, request: HttpRequest, *columns: str) -> Rows:
+    """As `?ordering=` says: by one of `columns`, with a dash backwards, then by number. Else as they are."""
+    asked = request.GET.get("ordering", "")
+    if asked.removeprefix("-") not in columns:
+        return rows
+    return rows.order_by(asked, "-pk" if asked.startswith("-") else "pk")
+
+
+class Deep(Paginator[Any]):
+    """A deep page costs little more than the first: what is skipped is skipped in an index, from the nearer end."""
+
+    @cached_property
+    def count(self) -> int:
+        """As the rows themselves keep it, if they do (`counted`)."""
+        rows: Any = self.object_list
+        return int(rows.counted() if hasattr(rows, "counted") else rows.count())
+
+    def page(self, number: int | str) -> Page[Any]:
+        number = self.validate_number(number)
+        rows = self.object_list
+        assert isinstance(rows, QuerySet)
+        first = (number - 1) * self.per_page
+        end = min(first + self.per_page, self.count)
+        keys = rows.values_list("pk", flat=True)
+        if first > self.count // 2:
+            shown = list(keys.reverse()[self.count - end : self.count - first])[::-1]
+        else:
+            shown = list(keys[first:end])
+        return Page(by_key(rows, shown), number, self)
+
+
+def by_key(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
+    """Those rows, in this order. What chose them is not asked again: SQLite would take its index, and not the keys."""
+    chosen = rows.order_by()
+    chosen.query.clear_where()
+    found = {row.pk: row for row in chosen.filter(pk__in=keys)}
+    return [found[key] for key in keys if key in found]
+
+
+def is_csv(request: HttpRequest) -> bool:
+    return request.GET.get("format") == "csv"
+
+
+def in_batches(rows: QuerySet[Any]) -> Iterator[list[Any]]:
+    """All of them in their order, so many at once: no database's client holds them all."""
+    keys = list(rows.values_list("pk", flat=True))
+    for first in range(0, len(keys), ROWS_AT_ONCE):
+        yield by_key(rows, keys[first : first + ROWS_AT_ONCE])
+
+
+def as_csv(name: str, rows: Iterator[Sequence[object]]) -> StreamingHttpResponse:
+    """A file for a spreadsheet, its heads first; streamed: rows are read while they are sent."""
+    response = StreamingHttpResponse(_pieces(rows), content_type="text/csv; charset=utf-8")
+    stamp = timezone.localtime().strftime("%Y-%m-%d-%H%M")
+    response["Content-Disposition"] = f'attachment; filename="phpborg-{slugify(name)}-{stamp}.csv"'
+    return response
+
+
+def _pieces(rows: Iterator[Sequence[object]]) -> AsyncIterator[str]:
+    """In the zone and the language of now: the request will be over when most of it is read."""
+    zone, language = timezone.get_current_timezone(), get_language()
+
+    @sync_to_async
+    def piece() -> str:
+        with timezone.override(zone), override(language):
+            return _text(islice(rows, ROWS_AT_ONCE))
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "\ufeff"  # by which a spreadsheet knows that it is UTF-8
+        while text := await piece():
+            yield text
+
+    return pieces()
+
+
+class _Lines(list[str]):
+    """What csv.writer writes to."""
+
+    write = list.append
+
+
+def _text(rows: Iterable[Sequence[object]]) -> str:
+    lines = _Lines()
+    csv.writer(lines).writerows([_cell(value) for value in row] for row in rows)
+    return "".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return timezone.localtime(value).isoformat(timespec="seconds")
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text

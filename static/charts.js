@@ -1,0 +1,118 @@
+// Draws the tables that charts name. The table is the truth: rows are points, cells with data-value are series.
+(() => {
+  "use strict";
+
+  const language = document.documentElement.lang || "en";
+  const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+  const number = (value, digits = 0) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+  const bytes = (value) => {
+    let unit = 0;
+    while (Math.abs(value) >= 1000 && unit < UNITS.length - 1) { value /= 1000; unit += 1; }
+    return `${number(value, unit && Math.abs(value) < 100 ? 1 : 0)} ${UNITS[unit]}`;
+  };
+  const seconds = (value) => {
+    if (value < 60) return `${number(value, value < 10 ? 1 : 0)} s`;
+    return value < 3600 ? `${number(value / 60, 1)} min` : `${number(value / 3600, 1)} h`;
+  };
+  const said = { bytes, seconds };
+
+  const read = (table) => {
+    const rows = [...table.tBodies[0].rows].map((row) => ({
+      name: row.cells[0].dataset.value ?? row.cells[0].textContent.trim(),
+      text: row.cells[0].textContent.trim(),
+      values: [...row.cells].slice(1).filter((cell) => cell.dataset.value !== undefined).map((cell) => Number(cell.dataset.value)),
+    }));
+    const heads = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
+    return { rows, heads, say: said[table.dataset.unit] ?? number };
+  };
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const palette = () => ({
+    accent: colour("--accent"), good: colour("--good"), warn: colour("--warn"), bad: colour("--bad"), busy: colour("--busy"),
+    calm: colour("--calm"), line: colour("--tblr-border-color"), text: colour("--tblr-secondary"), back: colour("--tblr-bg-surface"),
+    body: colour("--tblr-body-color"),
+  });
+
+  const axis = (c) => ({
+    axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false }, axisLabel: { color: c.text },
+    splitLine: { lineStyle: { color: c.line } },
+  });
+  const tooltip = (c, formatter, trigger = "item") => ({
+    trigger, formatter, renderMode: "richText", // as HTML it would style itself inline, which our pages do not allow
+    backgroundColor: c.back, borderColor: c.line, textStyle: { color: c.body },
+  });
+
+  const kinds = {
+    lines: ({ rows, heads, say }, c) => ({
+      grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
+      legend: { top: 0, left: 0, textStyle: { color: c.text }, icon: "roundRect" },
+      tooltip: tooltip(c, (points) => [rows[points[0].dataIndex].text, ...points.map((p) => `${p.seriesName}: ${say(p.value)}`)].join("\n"), "axis"),
+      xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), splitLine: { show: false } },
+      yAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say } },
+      series: heads.map((name, number) => ({
+        name, type: "line", showSymbol: false, data: rows.map((row) => row.values[number]),
+        lineStyle: { width: 2, type: number ? "solid" : "dashed" }, color: [c.calm, c.busy, c.accent][number % 3],
+        areaStyle: number === heads.length - 1 ? { opacity: .15 } : undefined,
+      })),
+    }),
+    bars: ({ rows, say }, c) => ({
+      grid: { left: 8, right: 24, top: 8, bottom: 8, containLabel: true },
+      tooltip: tooltip(c, (point) => `${point.name}: ${say(point.value)}`),
+      xAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say, hideOverlap: true } },
+      yAxis: { type: "category", inverse: true, data: rows.map((row) => row.name), ...axis(c), axisLabel: { color: c.text, width: 140, overflow: "truncate" } },
+      series: [{ type: "bar", data: rows.map((row) => row.values[0]), color: c.accent, barMaxWidth: 16 }],
+    }),
+    treemap: ({ rows, say }, c) => ({
+      tooltip: tooltip(c, (point) => `${point.name}: ${say(point.value)}`),
+      series: [{
+        type: "treemap", roam: false, nodeClick: false, breadcrumb: { show: false }, left: 0, right: 0, top: 0, bottom: 0,
+        data: rows.map((row) => ({ name: row.name, value: row.values[0] })),
+        label: { formatter: (point) => `${point.name}\n${say(point.value)}`, color: c.back },
+        itemStyle: { color: c.accent, borderColor: c.back, gapWidth: 1 }, levels: [{ itemStyle: { gapWidth: 1 } }],
+        colorMappingBy: "value", visualMin: 0, color: [c.accent], colorAlpha: [.6, 1],
+      }],
+    }),
+    calendar: ({ rows }, c) => {
+      const days = rows.map((row) => row.name).sort();
+      const mark = ([good, suspicious, failed]) => (suspicious + failed ? (good ? 2 : 3) : good ? 1 : 0);
+      return {
+        tooltip: tooltip(c, (point) => {
+          const row = rows.find((one) => one.name === point.value[0]);
+          return [row.text, ...row.values.map((value, position) => `${point.seriesName.split("|")[position]}: ${number(value)}`)].join("\n");
+        }),
+        visualMap: { show: false, type: "piecewise", dimension: 1, pieces: [
+          { value: 0, color: c.line }, { value: 1, color: c.good }, { value: 2, color: c.warn }, { value: 3, color: c.bad },
+        ] },
+        calendar: {
+          range: [days[0], days[days.length - 1]], left: 32, right: 8, top: 24, bottom: 0, cellSize: ["auto", 16], splitLine: { show: false },
+          itemStyle: { color: "transparent", borderColor: c.back, borderWidth: 3 },
+          dayLabel: { color: c.text, firstDay: 1, nameMap: names("weekday", "narrow") },
+          monthLabel: { color: c.text, nameMap: names("month", "short") }, yearLabel: { show: false },
+        },
+        series: [{
+          type: "heatmap", coordinateSystem: "calendar", data: rows.map((row) => [row.name, mark(row.values)]),
+          name: [...document.querySelectorAll("#days thead th")].slice(1).map((cell) => cell.textContent).join("|"),
+        }],
+      };
+    },
+  };
+  const names = (what, length) => {
+    const format = new Intl.DateTimeFormat(language, { [what]: length, timeZone: "UTC" });
+    const days = what === "month" ? 12 : 7;
+    // 2023 began on a Sunday
+    return Array.from({ length: days }, (_, step) => format.format(what === "month" ? Date.UTC(2023, step, 1) : Date.UTC(2023, 0, 1 + step)));
+  };
+
+  const drawn = [...document.querySelectorAll("[data-chart]")].map((place) => {
+    const table = document.getElementById(place.dataset.table);
+    const numbers = table.closest("[data-numbers]");
+    if (numbers) numbers.open = false; // they are open for whoever has no JavaScript
+    place.classList.add("drawn");
+    const chart = echarts.init(place, null, { renderer: "canvas" });
+    const draw = () => chart.setOption({ animation: false, textStyle: { fontFamily: getComputedStyle(document.body).fontFamily }, ...kinds[place.dataset.chart](read(table), palette()) }, true);
+    draw();
+    new ResizeObserver(() => chart.resize()).observe(place);
+    return draw;
+  });
+  new MutationObserver(() => drawn.forEach((draw) => draw())).observe(document.documentElement, { attributeFilter: ["data-bs-theme"] });
+})();

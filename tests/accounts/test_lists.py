@@ -1,0 +1,117 @@
+"""Orders of lists, deep pages, and lists as CSV."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.db import connection
+from django.http import StreamingHttpResponse
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts import lists
+from accounts.lists import as_csv, in_batches, is_csv, ordered
+from servers.models import Server
+
+
+def text_of(response: Any) -> str:
+    async def read() -> bytes:
+        return b"".join([piece async for piece in response])
+
+    assert isinstance(response, StreamingHttpResponse)
+    return async_to_sync(read)().decode()
+
+
+def rows_of(response: Any) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text_of(response).removeprefix("\ufeff"))))
+
+
+@pytest.fixture
+def three(db: None) -> list[Server]:
+    return [Server.objects.create(name=name, address=f"10.0.0.{n}") for n, name in enumerate(("c", "a", "b"), 1)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [("name", "abc"), ("-name", "cba"), ("address", "cab"), ("port", "cab"), ("-port", "bac"), ("x", "abc"),
+     ("private_key_encrypted", "abc"), ("--name", "abc"), ("", "abc")],
+)  # fmt: skip
+def test_a_list_is_ordered_by_what_it_lets_order_and_nothing_else(three: list[Server], asked: str, names: str) -> None:
+    request = RequestFactory().get("/", {"ordering": asked})
+    found = ordered(Server.objects.order_by("name"), request, "name", "address", "port")
+    assert "".join(server.name for server in found) == names
+
+
+def test_all_of_a_list_comes_in_batches_in_its_order(three: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "ROWS_AT_ONCE", 2)
+    found = [[server.name for server in batch] for batch in in_batches(Server.objects.order_by("-name"))]
+    assert found == [["c", "b"], ["a"]]
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_spreadsheet_runs_nothing(value: str) -> None:
+    """Red without FORMULA: a server called so would be a formula in whoever's table."""
+    assert rows_of(as_csv("x", iter([[value, -1]]))) == [[f"'{value}", "-1"]]
+
+
+def test_cells_of_every_kind() -> None:
+    at = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    with timezone.override("Europe/Paris"):
+        response = as_csv("jobs of web", iter([['é, "x"\n', None, True, 1.5, at]]))
+    assert rows_of(response) == [['é, "x"\n', "", "True", "1.5", "2026-11-26T13:00:00+01:00"]]
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"].startswith('attachment; filename="phpborg-jobs-of-web-')
+
+
+def test_it_is_read_while_it_is_sent() -> None:
+    read: list[int] = []
+
+    def rows() -> Any:
+        for number in range(lists.ROWS_AT_ONCE * 3):
+            read.append(number)
+            yield [number]
+
+    async def first_two(response: Any) -> None:
+        pieces = aiter(response)
+        await anext(pieces)
+        await anext(pieces)
+
+    async_to_sync(first_two)(as_csv("x", rows()))
+    assert len(read) == lists.ROWS_AT_ONCE
+
+
+@pytest.mark.parametrize("path", ["/servers", "/plans", "/archives", "/repositories", "/jobs", "/logs"])
+def test_every_list_is_a_table_for_spreadsheets_too(as_viewer: Client, archive: Any, path: str) -> None:
+    from jobs.models import Job, LogLine
+
+    job = Job.objects.create(type="backup", server=archive.server, plan=archive.plan, repository=archive.repository)
+    LogLine.objects.create(job=job, server=archive.server, number=1, at=timezone.now(), message="hello")
+    head, *rows = rows_of(as_viewer.get(path, {"format": "csv"}))
+    assert len(rows) == 1
+    assert len(rows[0]) == len(head) >= 6
+    assert 'href="?format=csv"' in as_viewer.get(path).content.decode()
+
+
+@pytest.mark.parametrize("path", ["/servers", "/plans", "/archives", "/repositories"])
+def test_a_long_table_takes_as_many_queries_as_a_short_one(as_viewer: Client, plan: Any, path: str) -> None:
+    from tests.conftest import make_archive
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            rows_of(as_viewer.get(path, {"format": "csv"}))
+        return len(found)
+
+    make_archive(plan)
+    short = queries()
+    for _ in range(5):
+        make_archive(plan)
+        Server.objects.create(name=f"s{_}", address="10.0.0.9")
+    assert queries() == short
+
+
+def test_only_who_asks_for_csv_gets_it() -> None:
+    assert [is_csv(RequestFactory().get("/", {"format": each})) for each in ("csv", "json", "")] == [True, False, False]
