@@ -45,12 +45,13 @@ from servers.models import Server
 Viewer = User | AnonymousUser
 
 OUTCOMES = ("completed", "suspicious", "failed", "cancelled")
+FEW = 0.05  # of a day's backups that failed: among thousands there are always some
 RATE_DAYS = (1, 7, 30)
 SERVER_DAYS = 30
 RECENT = timedelta(hours=24)
 NEXT_RUNS_SHOWN = 10
 POOLS_SHOWN = 100
-REPOSITORIES_SHOWN = 200
+REPOSITORIES_SHOWN = 50
 GROWTH_OVER = timedelta(days=7)
 SHOWN_OF_MOST = 15
 
@@ -103,10 +104,13 @@ class Outcome:
 
     @property
     def mark(self) -> str:
-        """Of a square in a row of days: good | some (of them bad) | bad | none (was asked for)."""
-        if not self.failed + self.suspicious:
+        """Of a square in a row of days: good | few or some (of them bad) | bad | none (was asked for)."""
+        bad = self.failed + self.suspicious
+        if not bad:
             return "good" if self.good else "none"
-        return "some" if self.good else "bad"
+        if not self.good:
+            return "bad"
+        return "few" if bad <= FEW * (bad + self.good) else "some"
 
 
 @dataclass

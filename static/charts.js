@@ -2,6 +2,8 @@
 (() => {
   "use strict";
 
+  const FEW = .05; // as backups/stats.py
+
   const language = document.documentElement.lang || "en";
   const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
   const number = (value, digits = 0) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
@@ -26,11 +28,21 @@
     return { rows, heads, say: said[table.dataset.unit] ?? number };
   };
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // Whatever CSS makes of it (a variable of a variable, a mixture): a canvas says what colour that is.
+  const probe = document.body.appendChild(document.createElement("span"));
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const colour = (name) => {
+    probe.style.color = `var(${name})`;
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = getComputedStyle(probe).color;
+    pen.fillRect(0, 0, 1, 1);
+    const [red, green, blue, alpha] = pen.getImageData(0, 0, 1, 1).data;
+    return `rgba(${red}, ${green}, ${blue}, ${alpha / 255})`;
+  };
   const palette = () => ({
     accent: colour("--accent"), good: colour("--good"), warn: colour("--warn"), bad: colour("--bad"), busy: colour("--busy"),
     calm: colour("--calm"), line: colour("--tblr-border-color"), text: colour("--tblr-secondary"), back: colour("--tblr-bg-surface"),
-    body: colour("--tblr-body-color"),
+    body: colour("--tblr-body-color"), few: colour("--few"),
   });
 
   const axis = (c) => ({
@@ -42,10 +54,18 @@
     backgroundColor: c.back, borderColor: c.line, textStyle: { color: c.body },
   });
 
+  // What dwarfs everything else is shown when somebody asks for it.
+  const hidden = (rows, heads) => {
+    const most = heads.map((_, number) => Math.max(...rows.map((row) => row.values[number])));
+    return Object.fromEntries(heads.map((name, number) => [name, most[number] <= 8 * most[most.length - 1]]));
+  };
+  // Of seconds: a round number of seconds, minutes or hours.
+  const step = (most) => [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800].find((one) => most / one <= 6);
+
   const kinds = {
     lines: ({ rows, heads, say }, c) => ({
       grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
-      legend: { top: 0, left: 0, textStyle: { color: c.text }, icon: "roundRect" },
+      legend: { type: "scroll", top: 0, left: 0, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
       tooltip: tooltip(c, (points) => [rows[points[0].dataIndex].text, ...points.map((p) => `${p.seriesName}: ${say(p.value)}`)].join("\n"), "axis"),
       xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), splitLine: { show: false } },
       yAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say } },
@@ -58,7 +78,7 @@
     bars: ({ rows, say }, c) => ({
       grid: { left: 8, right: 24, top: 8, bottom: 8, containLabel: true },
       tooltip: tooltip(c, (point) => `${point.name}: ${say(point.value)}`),
-      xAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say, hideOverlap: true } },
+      xAxis: { type: "value", interval: step(Math.max(...rows.map((row) => row.values[0]))), ...axis(c), axisLabel: { color: c.text, formatter: say, hideOverlap: true } },
       yAxis: { type: "category", inverse: true, data: rows.map((row) => row.name), ...axis(c), axisLabel: { color: c.text, width: 140, overflow: "truncate" } },
       series: [{ type: "bar", data: rows.map((row) => row.values[0]), color: c.accent, barMaxWidth: 16 }],
     }),
@@ -66,22 +86,25 @@
       tooltip: tooltip(c, (point) => `${point.name}: ${say(point.value)}`),
       series: [{
         type: "treemap", roam: false, nodeClick: false, breadcrumb: { show: false }, left: 0, right: 0, top: 0, bottom: 0,
-        data: rows.map((row) => ({ name: row.name, value: row.values[0] })),
-        label: { formatter: (point) => `${point.name}\n${say(point.value)}`, color: c.back },
-        itemStyle: { color: c.accent, borderColor: c.back, gapWidth: 1 }, levels: [{ itemStyle: { gapWidth: 1 } }],
-        colorMappingBy: "value", visualMin: 0, color: [c.accent], colorAlpha: [.6, 1],
+        data: rows.filter((row) => row.values.length).map((row) => ({ name: row.name, value: row.values[0], itemStyle: { color: c.accent } })),
+        label: { formatter: (point) => `${point.name}\n${say(point.value)}`, color: c.back, overflow: "truncate", lineHeight: 16 },
+        itemStyle: { borderColor: c.back, borderWidth: 1, gapWidth: 1 },
       }],
     }),
     calendar: ({ rows }, c) => {
       const days = rows.map((row) => row.name).sort();
-      const mark = ([good, suspicious, failed]) => (suspicious + failed ? (good ? 2 : 3) : good ? 1 : 0);
+      const mark = ([good, suspicious, failed]) => {
+        const bad = suspicious + failed;
+        if (!bad) return good ? 1 : 0;
+        return bad > .5 * (bad + good) ? 4 : bad > FEW * (bad + good) ? 3 : 2;
+      };
       return {
         tooltip: tooltip(c, (point) => {
           const row = rows.find((one) => one.name === point.value[0]);
           return [row.text, ...row.values.map((value, position) => `${point.seriesName.split("|")[position]}: ${number(value)}`)].join("\n");
         }),
         visualMap: { show: false, type: "piecewise", dimension: 1, pieces: [
-          { value: 0, color: c.line }, { value: 1, color: c.good }, { value: 2, color: c.warn }, { value: 3, color: c.bad },
+          { value: 0, color: c.line }, { value: 1, color: c.good }, { value: 2, color: c.few }, { value: 3, color: c.warn }, { value: 4, color: c.bad },
         ] },
         calendar: {
           range: [days[0], days[days.length - 1]], left: 32, right: 8, top: 24, bottom: 0, cellSize: ["auto", 16], splitLine: { show: false },

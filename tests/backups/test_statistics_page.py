@@ -18,7 +18,7 @@ from tests.conftest import make_archive
     ("numbers", "mark"),
     [({}, "none"), ({"completed": 2}, "good"), ({"completed": 2, "failed": 1}, "some"), ({"failed": 1}, "bad"),
      ({"completed": 1, "suspicious": 1}, "bad"), ({"completed": 2, "suspicious": 1}, "some"),
-     ({"cancelled": 1}, "none")],
+     ({"cancelled": 1}, "none"), ({"completed": 19, "failed": 1}, "few"), ({"completed": 18, "failed": 1}, "some")],
 )  # fmt: skip
 def test_a_day_has_one_of_four_marks(numbers: dict[str, int], mark: str) -> None:
     assert stats.Outcome(**numbers).mark == mark
