@@ -16,6 +16,7 @@ from django.utils.text import slugify
 from django.utils.translation import get_language, override
 
 ROWS_AT_ONCE = 500
+LONGEST = 200  # characters of what is searched for
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it (OWASP, "CSV Injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -59,6 +60,11 @@ def by_key(rows: QuerySet[Any], keys: list[Any]) -> list[Any]:
     chosen.query.clear_where()
     found = {row.pk: row for row in chosen.filter(pk__in=keys)}
     return [found[key] for key in keys if key in found]
+
+
+def asked_for(request: HttpRequest, name: str = "search") -> str:
+    """What somebody typed; without NULs, after which SQLite would read no further."""
+    return request.GET.get(name, "").replace("\0", "").strip()[:LONGEST]
 
 
 def is_csv(request: HttpRequest) -> bool:

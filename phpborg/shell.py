@@ -29,9 +29,14 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         return {}
     return {
         "navigation": lambda: [
-            {"name": name, "url": reverse(name), "label": label, "icon": icon}
+            {"url": url, "label": label, "icon": icon, "is_here": is_below(request.path, url)}
             for name, label, icon, permission in NAVIGATION
             if can(user, permission)
+            for url in [reverse(name)]
         ],
         "running_jobs": lambda: Job.objects.for_user(user).running().with_scope().order_by("started_at")[:5],
     }
+
+
+def is_below(path: str, url: str) -> bool:
+    return path == url or (url != "/" and path.startswith(f"{url}/"))

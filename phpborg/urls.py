@@ -5,9 +5,11 @@ from django.urls import include, path
 
 from phpborg import views
 from phpborg.metrics import metrics
+from phpborg.search import search
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
+    path("search", search, name="search"),
     path("", include("accounts.urls")),
     path("", include("backups.urls")),
     path("", include("servers.urls")),

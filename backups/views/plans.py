@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import as_csv, in_batches, is_csv, ordered
+from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
 from backups.models import Archive, Plan, Repository, StoragePool
@@ -29,7 +29,7 @@ from servers.models import Server
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
     plans = Plan.objects.for_user(request.user).with_scope().order_by("server__name", "name")
-    if search := request.GET.get("search", "").strip():
+    if search := asked_for(request):
         plans = plans.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
     plans = ordered(plans, request, "name", "last_good_at", "next_run_at")
     if is_csv(request):

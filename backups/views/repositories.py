@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import as_csv, in_batches, is_csv, ordered
+from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
 from backups import reconcile
 from backups.forms import RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
@@ -32,7 +32,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     without_kit = request.GET.get("kit") == "missing"
     if without_kit:
         repositories = repositories.without_stored_kit()
-    if search := request.GET.get("search", "").strip():
+    if search := asked_for(request):
         repositories = repositories.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
     repositories = ordered(repositories, request, "name", "original_bytes", "deduplicated_bytes")
     if is_csv(request):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts.access import Permission, require
-from accounts.lists import as_csv, in_batches, is_csv, ordered
+from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
 from backups import health, stats
 from backups.health import State
 from backups.models import Archive, Plan
@@ -24,7 +24,7 @@ TABS = ("overview", "plans", "archives", "jobs", "access")
 @require_GET
 @require(Permission.SERVER_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
-    search, state = request.GET.get("search", "").strip(), request.GET.get("state", "")
+    search, state = asked_for(request), request.GET.get("state", "")
     servers: QuerySet[Server] = Server.objects.for_user(request.user).prefetch_related("tags")
     if search:
         servers = servers.filter(

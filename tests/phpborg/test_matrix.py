@@ -26,7 +26,7 @@ LOOK, ACT, FILL_IN = ("get",), ("post",), ("get", "post")
 
 # Who may, and how it is asked. A URL that does not stand here fails a test.
 PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
-    "dashboard": (VIEW, LOOK),
+    "dashboard": (VIEW, LOOK), "search": (VIEW, LOOK),
     "login": (PUBLIC, FILL_IN), "logout": (PUBLIC, ACT),
     "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
     "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),

@@ -22,7 +22,8 @@ def paths(archive: Archive, job: Job) -> list[str]:
     return [
         "/", "/servers", f"/servers/{server.pk}",
         *(f"/servers/{server.pk}?tab={tab}" for tab in ("plans", "archives", "jobs", "access")),
-        "/statistics", "/logs", "/servers?state=at-risk", "/servers?ordering=-seen_at", "/plans?search=x",
+        "/statistics", "/search", "/search?q=nothing", "/logs", "/servers?state=at-risk",
+        "/servers?ordering=-seen_at", "/plans?search=x",
         "/repositories?search=x", "/archives?search=x", "/jobs?server=nowhere",
         "/plans", f"/plans/{plan.pk}", f"/plans/{plan.pk}/retention", "/retention-policies",
 
