@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.meantime import Meantime
 from accounts.models import User
 from jobs.models import Job
 from jobs.runner import Refused
@@ -38,12 +39,13 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
     initial = {"tags": list(server.tags.all())}
     form = ServerForm(request.POST or None, instance=server, initial=initial)
-    if request.method == "POST" and form.is_valid():
+    meantime = Meantime(request, form)
+    if request.method == "POST" and form.is_valid() and meantime.is_free():
         server = form.save()
         audit.record("server.changed", request=request, target=server.name, detail={"fields": form.changed_data})
         messages.success(request, _("%(name)s is saved.") % {"name": server.name})
         return redirect("server", pk=pk)
-    context = {"form": form, "server": Server.objects.get(pk=pk)}
+    context = {"form": form, "server": Server.objects.get(pk=pk), "meantime": meantime}
     return render(request, "servers/form.html", context, status=400 if form.errors else 200)
 
 

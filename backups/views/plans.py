@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.meantime import Meantime
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
 from backups.models import Archive, Plan, Repository, StoragePool
@@ -116,7 +117,8 @@ def runs(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
     forms = PlanWithFiles(plan.server, plan=plan, data=request.POST or None)
-    if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid():
+    meantime = Meantime(request, forms.plan, forms.files, forms.when)
+    if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid() and meantime.is_free():
         changed = {"fields": forms.changed_fields}
         plan, new_repository = forms.save()
         audit.record("plan.changed", request=request, target=f"{plan.server.name}/{plan.name}", detail=changed)
@@ -124,7 +126,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
             InitRepository.enqueue(new_repository, user=signed_in(request))
         messages.success(request, _("The plan is saved."))
         return redirect("plan", pk=pk)
-    context = {"forms": forms, "server": plan.server, "plan": Plan.objects.get(pk=pk)}
+    context = {"forms": forms, "server": plan.server, "plan": Plan.objects.get(pk=pk), "meantime": meantime}
     return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
 
 

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from accounts.lists import ordered
+from accounts.meantime import Meantime
 from backups import growth
 from backups.forms import AccountForm, PoolForm
 from backups.models import StoragePool
@@ -55,7 +56,8 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _save(request: HttpRequest, form: PoolForm, action: str) -> HttpResponse:
-    if request.method == "POST" and form.is_valid():
+    meantime = Meantime(request, form)
+    if request.method == "POST" and form.is_valid() and meantime.is_free():
         pool = form.save()
         audit.record(action, request=request, target=pool.name, detail={"where": pool.where})
         try:
@@ -63,7 +65,7 @@ def _save(request: HttpRequest, form: PoolForm, action: str) -> HttpResponse:
         except Refused:
             messages.info(request, _("A check of this pool is already on its way."))
         return redirect("pool", pk=pool.pk)
-    context = {"form": form, "at_account": isinstance(form, AccountForm)}
+    context = {"form": form, "at_account": isinstance(form, AccountForm), "meantime": meantime}
     return render(request, "repositories/pool_form.html", context, status=400 if form.errors else 200)
 
 

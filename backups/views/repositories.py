@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.meantime import Meantime
 from backups import reconcile
 from backups.forms import RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
@@ -92,11 +93,12 @@ def add(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
     form = RepositoryCareForm(request.POST or None, instance=repository)
-    if request.method == "POST" and form.is_valid():
+    meantime = Meantime(request, form)
+    if request.method == "POST" and form.is_valid() and meantime.is_free():
         form.save()
         audit.record("repository.changed", request=request, target=repository.name, detail=form.cleaned_data)
         return redirect("repository", pk=pk)
-    context = {"form": form, "repository": repository}
+    context = {"form": form, "repository": repository, "meantime": meantime}
     return render(request, "repositories/care.html", context, status=400 if form.errors else 200)
 
 

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
+from accounts.meantime import Meantime
 from backups.models import Archive, Plan, RetentionPolicy
 from backups.notes import COMMENT_LENGTH, note
 from backups.retention import RULES, decide, foresee, objection, runs_of
@@ -96,12 +97,14 @@ def policy_edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _save_policy(request: HttpRequest, form: RetentionForm, action: str) -> HttpResponse:
-    if request.method == "POST" and form.is_valid():
+    meantime = Meantime(request, form)
+    if request.method == "POST" and form.is_valid() and meantime.is_free():
         policy = form.save()
         audit.record(action, request=request, target=policy.name, detail={"fields": form.changed_data})
         messages.success(request, _("The retention policy is saved. A plan's retention page shows what it means."))
         return redirect("retention_policies")
-    return render(request, "retention/form.html", {"form": form}, status=400 if form.errors else 200)
+    context = {"form": form, "meantime": meantime}
+    return render(request, "retention/form.html", context, status=400 if form.errors else 200)
 
 
 # --- Of an archive ----------------------------------------------------------------------------
