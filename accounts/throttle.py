@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -92,3 +93,16 @@ class ThrottledBackend(ModelBackend):
         if user is None:
             audit.record(FAILED, request=request, username=username)
         return user
+
+    def get_all_permissions(self, user_obj: User | AnonymousUser, obj: Any = None) -> set[str]:
+        """As Django's own, by one query where that asks two: every page pays for it."""
+        if not user_obj.is_active or user_obj.is_anonymous or user_obj.is_superuser or obj is not None:
+            return super().get_all_permissions(user_obj, obj)
+        own: Any = self  # whose stubs know nothing of how it asks
+        if "_perm_cache" not in (kept := vars(user_obj)):
+            names = ("content_type__app_label", "codename")
+            asked = (own._get_user_permissions(user_obj), own._get_group_permissions(user_obj))
+            alone, by_groups = (permissions.order_by().values_list(*names) for permissions in asked)
+            kept["_perm_cache"] = {f"{app}.{name}" for app, name in alone.union(by_groups)}
+        found: set[str] = kept["_perm_cache"]
+        return found

@@ -7,7 +7,7 @@ what borg says of the whole repository. What a deletion freed shows after the ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -88,6 +88,11 @@ class Outcome:
     suspicious: int = 0  # of the completed
     failed: int = 0
     cancelled: int = 0
+
+    def add(self, numbers: Sequence[int]) -> None:
+        """In the order of OUTCOMES."""
+        for name, number in zip(OUTCOMES, numbers, strict=True):
+            setattr(self, name, getattr(self, name) + number)
 
     @property
     def success_rate(self) -> float | None:
@@ -272,14 +277,13 @@ def jobs_of(jobs: QuerySet[Job], now: datetime) -> dict[str, int]:
 
 def rates(now: datetime) -> list[Rate]:
     """How backups of the last days ended, by full hours: sums of one row for each hour (BackupHour)."""
-    sums = {
-        f"{name}_{days}": Coalesce(Sum(name, filter=Q(began_at__gt=now - timedelta(days=days))), 0)
-        for days in RATE_DAYS
-        for name in OUTCOMES
-    }
     hours = BackupHour.objects.filter(began_at__gt=now - timedelta(days=max(RATE_DAYS)))
-    counted = hours.aggregate(**sums)
-    return [Rate(days=days, **{name: int(counted[f"{name}_{days}"]) for name in OUTCOMES}) for days in RATE_DAYS]
+    found = {days: Rate(days=days) for days in RATE_DAYS}
+    for began_at, *numbers in hours.values_list("began_at", *OUTCOMES):
+        for days, rate in found.items():
+            if began_at > now - timedelta(days=days):
+                rate.add(numbers)
+    return list(found.values())
 
 
 def days_of_all(now: datetime, count: int) -> list[Day]:
@@ -287,9 +291,7 @@ def days_of_all(now: datetime, count: int) -> list[Day]:
     days, since = _last_days(now, count)
     hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now)
     for began_at, *numbers in hours.values_list("began_at", *OUTCOMES):
-        day = days[began_at.astimezone(UTC).date()]
-        for name, number in zip(OUTCOMES, numbers, strict=True):
-            setattr(day, name, getattr(day, name) + number)
+        days[began_at.astimezone(UTC).date()].add(numbers)
     return list(days.values())
 
 

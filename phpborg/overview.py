@@ -1,5 +1,6 @@
 """What the dashboard says: counts by the database, and only the servers that need somebody by name."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -12,49 +13,68 @@ from backups import growth, health, stats
 from backups.health import State
 from backups.models import Archive, Plan, Repository, StoragePool
 from jobs.models import Job
+from phpborg.shell import STRIP_SHOWN
 from servers.models import Server
 
-SHOWN, POOLS_SHOWN, DAYS_SHOWN = 10, 5, 30
+SHOWN, POOLS_SHOWN, NEWEST_SHOWN, DAYS_SHOWN = 10, 5, 8, 30
 
 
 def overview(user: User | AnonymousUser) -> dict[str, Any]:
     """Context of templates/dashboard: sentence, needs, running, storage."""
-    servers = Server.objects.for_user(user)
-    count = servers.count()
-    now = timezone.now()
-    ranks = stats.ranks_of(now) if count else {}
+    servers, jobs, now = Server.objects.for_user(user), Job.objects.for_user(user), timezone.now()
+    # Only whoever can do something about it is told of kits.
+    kits = Repository.objects.without_stored_kit() if can(user, Permission.BACKUP_MANAGE) else Repository.objects.none()
+    counts = stats.numbers_of(servers=servers, waiting=jobs.pending(), kits=kits)
+    ranks = stats.ranks_of(now) if counts["servers"] else {}
     at_risk, attention, unknown = (
         sorted(pk for pk, rank in ranks.items() if rank == stats.RANK[state])
         for state in (State.AT_RISK, State.ATTENTION, State.UNKNOWN)
     )
-    needy = list(servers.filter(pk__in=[*at_risk, *attention][:SHOWN]))
+    shown = servers.in_bulk([*[*at_risk, *attention][:SHOWN], *unknown[:SHOWN]])
+    needy = [shown[pk] for pk in [*at_risk, *attention][:SHOWN] if pk in shown]
     states = health.of_servers(needy)
     needy.sort(key=lambda server: health.WORST_FIRST.index(states[server.pk].state))
     stored = Repository.objects.for_user(user).aggregate(
         original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
     )
-    jobs = Job.objects.for_user(user).with_scope()
+    running = list(jobs.with_scope().running().order_by("started_at")[:SHOWN])
+    # Not "in FINAL": MariaDB would take the index by status, and sort a million.
+    ended = jobs.with_scope().filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
+    newest = list(ended[:NEWEST_SHOWN])
     pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
     needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]
     forecasts = growth.forecasts(pools[:POOLS_SHOWN])
     return {
-        "servers": count,
-        "protected": count - len(at_risk) - len(attention) - len(unknown),
+        "servers": counts["servers"],
+        "protected": counts["servers"] - len(at_risk) - len(attention) - len(unknown),
         "needs": [(server, states[server.pk]) for server in needy],
         "needs_count": len(at_risk) + len(attention),
         "needy_pools": needy_pools[:SHOWN],
         "attention_count": len(at_risk) + len(attention) + len(needy_pools),
-        "unknown": servers.filter(pk__in=unknown[:SHOWN]),
+        "unknown": [shown[pk] for pk in unknown[:SHOWN] if pk in shown],
         "unknown_count": len(unknown),
-        "running": jobs.running().order_by("started_at")[:SHOWN],
-        "waiting_count": jobs.pending().count(),
-        "last_archive": Archive.objects.for_user(user).with_scope().first(),
+        "running": running,
+        "running_jobs": running[:STRIP_SHOWN],  # what the shell would ask for again
+        "waiting_count": counts["waiting"],
+        "last_end": last_end(newest, user),
         "next_plan": Plan.objects.for_user(user).filter(next_run_at__isnull=False).order_by("next_run_at").first(),
-        "newest": jobs.filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))[:8],
+        "newest": newest,
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
         "pools": [(pool, forecasts.get(pool.pk)) for pool in pools[:POOLS_SHOWN]],
         "days": stats.days_of_all(now, DAYS_SHOWN),
-        # Only whoever can do something about it.
-        "unstored_kits": Repository.objects.without_stored_kit().count() if can(user, Permission.BACKUP_MANAGE) else 0,
+        "unstored_kits": counts["kits"],
     }
+
+
+def last_end(newest: list[Job], user: User | AnonymousUser) -> tuple[datetime, Server] | None:
+    """When the last backup ended that ended well, and whose it was."""
+    for job in newest:
+        if job.status == Job.Status.COMPLETED and job.completed_at and job.server:
+            return job.completed_at, job.server
+    # Its key first: joined to all that it belongs to, MariaDB would sort all archives.
+    archives = Archive.objects.for_user(user)
+    if (pk := archives.values_list("pk", flat=True).first()) is None:
+        return None
+    archive = archives.select_related("server").get(pk=pk)
+    return archive.end, archive.server

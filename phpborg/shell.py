@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.access import Permission, can
 from jobs.models import Job
 
+STRIP_SHOWN = 5
 NAVIGATION = [
     ("dashboard", _("Dashboard"), "layout-dashboard", Permission.BACKUP_VIEW),
     ("servers", _("Servers"), "server-2", Permission.SERVER_VIEW),
@@ -34,7 +35,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             if can(user, permission)
             for url in [reverse(name)]
         ],
-        "running_jobs": lambda: Job.objects.for_user(user).running().with_scope().order_by("started_at")[:5],
+        "running_jobs": lambda: Job.objects.for_user(user).running().with_scope().order_by("started_at")[:STRIP_SHOWN],
     }
 
 

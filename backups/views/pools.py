@@ -1,5 +1,4 @@
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -7,7 +6,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import ordered
+from accounts.lists import Deep, ordered
 from accounts.meantime import Meantime
 from backups import growth
 from backups.forms import AccountForm, PoolForm
@@ -29,7 +28,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "pool": pool,
         "forecast": growth.forecasts([pool]).get(pool.pk),
-        "page": Paginator(repositories, 50).get_page(request.GET.get("page")),
+        "page": Deep(repositories, 50).get_page(request.GET.get("page")),
         "check": Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first(),
     }
     return render(request, "repositories/pool.html", context)

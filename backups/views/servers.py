@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts.access import Permission, require
-from accounts.lists import as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered
 from backups import health, stats
 from backups.health import State
 from backups.models import Archive, Plan
@@ -27,15 +27,14 @@ def index(request: HttpRequest) -> HttpResponseBase:
     search, state = asked_for(request), request.GET.get("state", "")
     servers: QuerySet[Server] = Server.objects.for_user(request.user).prefetch_related("tags")
     if search:
-        servers = servers.filter(
-            Q(name__icontains=search) | Q(address__icontains=search) | Q(tags__name__iexact=search)
-        ).distinct()
+        tagged = Server.tags.through.objects.filter(tag__name__iexact=search).values("server")
+        servers = servers.filter(Q(name__icontains=search) | Q(address__icontains=search) | Q(pk__in=tagged))
     if state in STATES:
         servers = stats.in_state(servers, State(state))
     servers = ordered(servers, request, "name", "seen_at", "created_at")
     if is_csv(request):
         return as_csv("servers", table(servers))
-    page = Paginator(servers, 50).get_page(request.GET.get("page"))
+    page = Deep(servers, 50).get_page(request.GET.get("page"))
     states = health.of_servers(page.object_list)
     rows = [{"server": server, "health": states[server.pk]} for server in page.object_list]
     choices = [(state, health.LABELS[State(state)]) for state in STATES]

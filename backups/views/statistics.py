@@ -7,8 +7,8 @@ from accounts.access import Permission, require
 from backups import growth, stats
 from backups.models import Repository
 
-WEEKS = 26
-STORAGE_DAYS = 365
+WEEKS = 13
+STORAGE_DAYS = 120
 
 
 @require_GET

@@ -6,9 +6,11 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, Group
 from django.contrib.auth.models import Permission as DjangoPermission
 from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
@@ -17,7 +19,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.access import ROLES, Permission, can, permissions_of, require, signed_in
 from accounts.models import User
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, make_user
 
 # --- can --------------------------------------------------------------------------------------
 
@@ -192,3 +194,15 @@ def test_the_session_of_the_pages_opens_the_api_with_a_csrf_token_only(viewer: U
     answer = client.post("/api/auth/logout", "{}", content_type="application/json")
     assert answer.status_code == 403
     assert answer.json()["error"]["code"] == "permission_denied"
+
+
+def test_all_permissions_of_a_person_are_one_query(db: None) -> None:
+    """Red with Django's own backend, which asks for those of a person and of their roles one after the other."""
+    user = make_user("kim", "ROLE_VIEWER")
+    user.user_permissions.add(DjangoPermission.objects.get(codename=Permission.BACKUP_CREATE.value))
+    user = User.objects.get(pk=user.pk)
+    with CaptureQueriesContext(connection) as asked:
+        assert permissions_of(user) == sorted({*ROLES["ROLE_VIEWER"], Permission.BACKUP_CREATE})
+    assert len(asked) == 1
+    user.is_active = False
+    assert permissions_of(user) == []

@@ -1,7 +1,7 @@
 """`make bench`: speed and memory, measured side by side in one run. A table for people, a JSON line for machines.
 
     python -m tests.bench [relay] [prune] [download] [latency] [queue] [tick] [api] [streams] [memory] [catalog]
-                          [--rounds N] [--megabytes N]
+                          [browser] [--rounds N] [--megabytes N]
 
 - relay: a backup of 1 GB in 5,000 files, first and unchanged second, by a worker through the relay, beside
   plain `borg create` over OpenSSH to the same disk; alternating, each round with caches of its own; the
@@ -16,6 +16,7 @@
   and on MariaDB.
 - catalog: an archive of 1,000,000 files, read into the catalog beside `borg list --json-lines` alone; the next one with
   1 % changed; opening folders; names over a hundred such archives.
+- browser: a job's page in Chromium with 100 lines a second, and what an hour of them leaves in its memory.
 - memory: the peak of a worker's process while it backs up 200,000 small files.
 """
 
@@ -38,6 +39,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from phpborg.embedded import free_port
+from tests.bench.browser import browser
 from tests.bench.catalog import catalog
 
 SETTINGS = "tests.bench.settings"
@@ -553,9 +555,7 @@ def publish_for_a_while() -> None:
 
 
 def private_kb(pid: int) -> int:
-    """What is this process's own: its share of what it shares is counted in proportion."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return share_of(pid) // 1024
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -634,7 +634,7 @@ def command_of(pid: int) -> bytes:
 
 MEASURES = {
     "relay": relay, "prune": prune, "download": download, "latency": latency, "queue": queue, "tick": tick, "api": api,
-    "streams": streams, "memory": memory, "catalog": catalog,
+    "streams": streams, "memory": memory, "catalog": catalog, "browser": browser,
 }  # fmt: skip
 Bound = tuple[str, tuple[str, ...], float, str]
 BOUNDS: list[Bound] = [
@@ -665,6 +665,8 @@ BOUNDS: list[Bound] = [
     ("1,000 listeners, publish to arrival, p95", ("streams", "p95_ms"), 500, "ms"),
     ("events that one of them did not hear", ("streams", "lost"), 0, ""),
     ("memory of the web process for each", ("streams", "kb_each"), 60, "kB"),
+    ("a job's page, 100 lines a second", ("browser", "core_share"), 0.2, "of a core"),
+    ("what an hour of that leaves in it", ("browser", "grown_mb"), 30, "MB"),
     ("job's peak memory, 200,000 files", ("memory", "job_mb"), 150, "MB"),
     ("catalog of 1,000,000 files", ("catalog", "ratio"), 1.3, "x borg list --json-lines"),
     ("job's peak memory meanwhile", ("catalog", "job_mb"), 200, "MB"),

@@ -48,14 +48,18 @@ def measure() -> dict[str, Any]:
     made = time.perf_counter() - began
     client = signed_in()
     routes = {case.name: told(client, case) for case in cases(client)}
+    print(json.dumps(worst(routes)), file=sys.stderr, flush=True)
     browser = person()
     shown = {case.name: told(browser, case) for case in for_people()}
     return {"fleet_s": round(made, 1), **worst(routes), "routes": routes, "pages": {**worst(shown), "each": shown}}
 
 
 def worst(found: dict[str, Any]) -> dict[str, Any]:
+    """Of first and last pages; those in the middle, of lists with a million rows, are told by themselves."""
+    middles = [each["p95_ms"][1] for each in found.values() if len(each["p95_ms"]) == 3]
     return {
-        "worst_p95_ms": max(max(each["p95_ms"]) for each in found.values()),
+        "worst_p95_ms": max(max(each["p95_ms"][0], each["p95_ms"][-1]) for each in found.values()),
+        "worst_middle_p95_ms": max(middles, default=0),
         "most_queries": max(max(each["queries"]) for each in found.values()),
     }
 
