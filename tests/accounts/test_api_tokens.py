@@ -210,7 +210,7 @@ def test_within_a_minute_a_request_writes_nothing(operator: User, django_assert_
     client = machine(text)
     client.get("/api/auth/me")
     token.refresh_from_db()
-    with django_assert_num_queries(4) as asked:  # the token with its user, permissions twice, roles
+    with django_assert_num_queries(3) as asked:  # the token with its user, permissions, roles
         client.get("/api/auth/me")
     assert not [query for query in asked if query["sql"].startswith("UPDATE")]
     noted = token.last_used_at

@@ -1,0 +1,51 @@
+"""Pages ask the database as often for fifty servers as for five, and at most MOST times."""
+
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from backups.models import Archive
+from phpborg.fleet import Fleet, Size
+
+MOST = 15
+PAGES = [
+    "/", "/servers", "/servers?state=at-risk", "/servers?search=web", "/servers/{server}",
+    "/servers/{server}?tab=plans", "/servers/{server}?tab=archives", "/servers/{server}?tab=jobs",
+    "/servers/{server}?tab=access", "/plans", "/plans?search=web", "/plans/{plan}", "/plans/{plan}/retention",
+    "/plans/{plan}/restore-tests", "/repositories", "/repositories/{repository}", "/pools/{pool}", "/archives",
+    "/archives?search=web", "/archives/{archive}", "/archives/{archive}/diff", "/archives/{archive}/restore",
+    "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
+    "/search?q=web", "/files", "/retention-policies", "/profile", "/servers/{server}/plans/add",
+    "/plans/{plan}/edit", "/repositories/add",
+]  # fmt: skip
+
+
+def queries(client: Client, path: str) -> int:
+    with CaptureQueriesContext(connection) as caught:
+        answer = client.get(path)
+    assert answer.status_code == 200, path
+    return len(caught)
+
+
+def counted(client: Client, servers: int, jobs: int) -> dict[str, int]:
+    with transaction.atomic():
+        Fleet(Size(servers=servers, jobs=jobs, archives=jobs // 5, log_lines=jobs)).make()
+        archive = Archive.objects.exclude(plan=None).order_by("-start")[0]
+        names: dict[str, Any] = {
+            "server": archive.server_id, "plan": archive.plan_id, "repository": archive.repository_id,
+            "pool": archive.repository.pool_id, "archive": archive.pk, "job": archive.job_id,
+        }  # fmt: skip
+        found = {path: queries(client, path.format(**names)) for path in PAGES}
+        transaction.set_rollback(True)
+    return found
+
+
+@pytest.mark.django_db
+def test_pages_take_few_queries_however_many_servers_there_are(as_admin: Client) -> None:
+    few, many = counted(as_admin, 5, 300), counted(as_admin, 60, 1500)
+    assert {path: number for path, number in many.items() if number > MOST} == {}
+    # Less, where of little there is nothing to ask for.
+    assert {path: (few[path], many[path]) for path in PAGES if many[path] > few[path] + 2} == {}
