@@ -29,8 +29,8 @@ def a_test(server: Server, **changes: object) -> Job:
 
 def test_before_a_test_every_step_waits(as_admin: Client, server: Server) -> None:
     html = steps(as_admin, server)
-    assert html.count("#circle-dashed") == 6
-    for label in ("Reachable", "Host key", "Login", "Root or sudo", "Borg", "Free space"):
+    assert html.count('<span class="waiting">') == 7
+    for label in ("Reachable", "Host key", "Login", "Root or sudo", "Borg", "Free space", "What is there"):
         assert f">{label}</b>" in html
 
 
@@ -41,7 +41,7 @@ def test_each_step_shows_its_state_and_its_sentence_escaped(as_admin: Client, se
     assert "&lt;b&gt;no&lt;/b&gt;" in html
     assert html.count("#circle-x") == 1
     assert html.count("#loader-2") == 1
-    assert html.count("#circle-dashed") == 3
+    assert html.count('<span class="waiting">') == 4
 
 
 def test_only_the_newest_test_is_shown(as_admin: Client, server: Server) -> None:

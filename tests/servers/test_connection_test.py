@@ -86,6 +86,7 @@ def test_a_good_server_passes_every_step_with_a_sentence(server: Server, machine
         "root": ("ok", "We are root there."),
         "borg": ("ok", "borg 1.4.0. (/usr/bin/borg)"),
         "space": ("ok", "29.7 GB of 42.1 GB are free on /; borg's cache needs some."),
+        "found": ("ok", "0 file systems, no database, no containers."),
     }
 
 
@@ -123,7 +124,7 @@ def test_a_server_that_does_not_answer_fails_the_first_step(
     assert (job.status, job.error, job.cause) == ("failed", sentence, "network")
     assert "firewall" in job.advice
     assert steps["reach"] == ("failed", sentence)
-    assert states(steps) == ["failed", *["waiting"] * 5]
+    assert states(steps) == ["failed", *["waiting"] * 6]
     assert server.test_ok is False
     assert server.tested_at is not None
     assert machine.commands == []
@@ -138,7 +139,7 @@ def test_before_somebody_confirmed_its_key_nothing_is_sent(
     assert steps["host_key"] == (
         "asks", f"It shows ssh-ed25519 {FINGERPRINT}. Compare and confirm it, then test again.",
     )  # fmt: skip
-    assert states(steps) == ["ok", "asks", *["waiting"] * 4]
+    assert states(steps) == ["ok", "asks", *["waiting"] * 5]
     assert new_server.host_key_seen == HOST_KEY
     assert new_server.host_key == ""
     assert new_server.test_ok is False
@@ -163,7 +164,7 @@ def test_a_key_that_changes_before_the_login_fails_there(
     monkeypatch.setattr(Server, "connect", raiser(HostKeyChanged("The host key of 192.0.2.7 has changed.")))
     job, steps = run_test(server)
     assert job.error == "The host key of 192.0.2.7 has changed."
-    assert states(steps) == ["ok", "ok", "failed", *["waiting"] * 3]
+    assert states(steps) == ["ok", "ok", "failed", *["waiting"] * 4]
 
 
 def test_a_refused_login_says_where_our_key_belongs(
@@ -285,7 +286,7 @@ def test_a_connection_that_breaks_fails_the_step_it_was_at(server: Server, machi
     machine.answers["df"] = raiser(ConnectionLost("The SSH connection to 192.0.2.7 broke."))
     job, steps = run_test(server)
     assert job.error == "The SSH connection to 192.0.2.7 broke."
-    assert states(steps) == [*["ok"] * 5, "failed"]
+    assert states(steps) == [*["ok"] * 5, "failed", "waiting"]
     assert server.test_ok is False
 
 
