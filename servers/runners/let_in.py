@@ -35,7 +35,7 @@ rules=/etc/sudoers.d/phpborg
 new=$(mktemp /etc/sudoers.d/.phpborg.XXXXXX) || exit
 trap 'rm -f "$new"' EXIT
 { grep -svxF -- "$1" "$rules"; printf '%s\\n' "$1"; } > "$new"
-chown 0:0 "$new" && chmod 0440 "$new" && visudo -cqf "$new" && mv -f "$new" "$rules" && echo && echo added
+chown 0:0 "$new" && chmod 0440 "$new" && visudo -cf "$new" > /dev/null && mv -f "$new" "$rules" && echo && echo added
 """
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+-]+")  # which sudoers takes for nothing but a path
 BY_HAND = "Put it there by hand, as the server's page shows."
@@ -132,7 +132,7 @@ class LetIn(StepByStep):
         for secret in (self._password, self._password.strip()):
             text = text.replace(secret, "***") if secret else text
         said = [line.strip() for line in text.splitlines() if line.strip()]
-        return " ".join(said[-2:])[-300:].rstrip(".") or "no answer"
+        return " ".join(said[-3:])[-300:].rstrip(".") or "no answer"
 
 
 def last_line(done: Completed) -> str:
