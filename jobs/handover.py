@@ -21,7 +21,7 @@ class NotGiven(Exception):
 
 class NotThere(Failure):
     cause: ClassVar = Cause.AUTHENTICATION
-    advice: ClassVar = "It is kept for two minutes and can be used once, also when a job is tried again. Enter it again."
+    advice: ClassVar = "It is kept for two minutes, and can be used once: no second attempt has it. Enter it again."
 
 
 def give(job: Job, secret: str) -> None:

@@ -81,6 +81,7 @@ NO_DISK = frozenset({
     "tmpfs", "devtmpfs", "ramfs", "overlay", "squashfs", "efivarfs", "iso9660", "proc", "sysfs", "cgroup", "cgroup2",
 })  # fmt: skip
 MOST_DISKS = 40
+LONGEST_LINE = 1_000  # of df
 
 
 def inventory(remote: Remote, tick: Tick) -> dict[str, Any]:
@@ -113,8 +114,8 @@ def containers(remote: Remote, tick: Tick) -> list[dict[str, Any]]:
     """As [{"name": "docker", "running": 3}]; None for who does not tell us."""
     script = (
         'for name in "$@"; do command -v "$name" >/dev/null || continue; '
-        'ids=$(timeout 10 "$name" ps -q 2>/dev/null) && echo "$name $(printf %s "$ids" | grep -c .)" || echo "$name ?"; '
-        "done"
+        'if ids=$(timeout 10 "$name" ps -q 2>/dev/null); then echo "$name $(printf %s "$ids" | grep -c .)"; '
+        'else echo "$name ?"; fi; done'
     )
     words = [line.split() for line in lines(remote, script, tick, *ENGINES)]
     return [
@@ -128,13 +129,16 @@ def disks(remote: Remote, tick: Tick) -> list[dict[str, Any]]:
     """File systems of its own with room for files, as [{"path": "/", "type": "ext4", "free": ..., "total": ...}]."""
     # GNU's df looks at no network share with -l: one that hangs would hang us.
     found: dict[str, dict[str, Any]] = {}
-    for line in lines(remote, "df -klPT 2>/dev/null || df -kPT", tick):
+    for line in lines(remote, "df -klPT 2>/dev/null | grep . || df -kPT", tick):
         fields = line.split(None, 6)
-        if len(fields) < 7 or not (fields[2] + fields[4]).isdecimal() or not fields[6].startswith("/"):
+        if len(line) > LONGEST_LINE or len(fields) < 7:
             continue
         device, kind, total, _, free, _, path = fields
-        if int(total[:18]) and (kind not in NO_DISK or path == "/"):
-            found.setdefault(device, {"path": path, "type": kind, "free": int(free[:18]) * 1024, "total": int(total[:18]) * 1024})
+        if not (total.isdecimal() and free.isdecimal() and path.startswith("/")):
+            continue
+        room, free_room = (int(number[:16]) * 1024 for number in (total, free))
+        if room and (kind not in NO_DISK or path == "/"):
+            found.setdefault(device, {"path": path, "type": kind, "free": free_room, "total": room})
     return list(found.values())[:MOST_DISKS]
 
 

@@ -109,19 +109,18 @@ class LetIn(StepByStep):
         if not server.needs_sudo:
             self._answer("ok", "None is needed.")
             return ""
-        if borg_path := facts.find_borg(remote, self.log.checkpoint):
-            server.borg_path = borg_path
-            Server.objects.filter(pk=server.pk).update(borg_path=borg_path)
-        if borg_path and not PLAIN_PATH.fullmatch(borg_path):
-            self._answer("warning", f"The path of borg there, {borg_path}, needs a careful look. {BY_HAND}")
+        server.borg_path = facts.find_borg(remote, self.log.checkpoint) or server.borg_path
+        if server.borg_path and not PLAIN_PATH.fullmatch(server.borg_path):
+            self._answer("warning", f"The path of borg there, {server.borg_path}, needs a careful look. {BY_HAND}")
             return ""
+        Server.objects.filter(pk=server.pk).update(borg_path=server.borg_path)
         # -k: also who has just used sudo is asked, so that nothing but sudo reads the password.
         words = ("sudo", "-k", "-S", "-p", "", "sh", "-c", ADD_RULE, "phpborg", server.sudoers_line)
         command = Command(words, env={"LC_ALL": "C"}, stdin=f"{self._password}\n".encode())
         done = run(remote, command, self.log.checkpoint)
         if done.code != 0 or last_line(done) != "added":
-            complaint = self._complaint(done)
-            self._answer("warning", f"{server.username} could not become root with this password: {complaint}. {BY_HAND}")
+            why = self._complaint(done)
+            self._answer("warning", f"{server.username} could not become root with this password: {why}. {BY_HAND}")
             return ""
         self._answer("ok", "It is in /etc/sudoers.d/phpborg.")
         return "added"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from phpborg.embedded import Sshd
 from servers.models import Server
 from servers.runners.let_in import LetIn
 from tests.conftest import run_now
+from tests.e2e.conftest import OWN_KEYS, RULES, Person
 from tests.e2e.machines import log_of
 from tests.e2e.test_story_through_the_api import texts_of_processes
 from tests.servers.conftest import OTHER_HOST_KEY
@@ -28,8 +26,6 @@ from tests.servers.conftest import OTHER_HOST_KEY
 # They share /etc/sudoers.d/phpborg.
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("let in")]
 
-RULES = Path("/etc/sudoers.d/phpborg")
-OWN_KEYS = "AuthorizedKeysFile .ssh/authorized_keys"
 WAYS = {
     "password": ["PasswordAuthentication yes"],
     "PAM": ["UsePAM yes", "PasswordAuthentication yes"],
@@ -37,40 +33,11 @@ WAYS = {
 }
 
 
-@dataclass(frozen=True)
-class Person:
-    """A Unix user."""
-
-    name: str
-    password: str
-
-    @property
-    def keys(self) -> Path:
-        return Path(f"~{self.name}/.ssh/authorized_keys").expanduser()
-
-    @property
-    def rights(self) -> Path:
-        """Read before `RULES`: of two lines that fit, sudo takes the last."""
-        return RULES.with_name(f"a-{self.name}")
-
-    def may_sudo(self, tag: str = "") -> None:
-        self.rights.write_text(f"{self.name} ALL=(ALL) {tag}ALL\n")
-
-
-@pytest.fixture
-def person() -> Iterator[Person]:
-    """Somebody who logs in by a password; makes nothing but what root may make, as these tests need a real user."""
-    if os.geteuid() != 0:
-        pytest.skip("making a user needs root")
-    person = Person(f"phpborg-let-in-{os.getpid()}", f"pass {secrets.token_hex(12)} wörd")
+@pytest.fixture(autouse=True)
+def rules() -> Iterator[None]:
+    """What the tests write into RULES goes, and what was there comes back."""
     kept = RULES.read_text() if RULES.exists() else None
-    sealed = subprocess.run(
-        ["openssl", "passwd", "-6", "-stdin"], input=person.password, text=True, check=True, capture_output=True
-    ).stdout.strip()
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", "--password", sealed, person.name], check=True)
-    yield person
-    subprocess.run(["userdel", "--remove", "--force", person.name], check=False, capture_output=True)
-    person.rights.unlink(missing_ok=True)
+    yield
     RULES.unlink(missing_ok=True)
     if kept is not None:
         RULES.write_text(kept)

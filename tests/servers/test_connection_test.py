@@ -101,6 +101,25 @@ def test_what_was_found_is_kept(server: Server, machine: FakeMachine) -> None:
     assert server.seen_at is not None
 
 
+def test_what_there_is_to_save_is_in_the_result(server: Server, machine: FakeMachine) -> None:
+    def tell(command: Command) -> Answer:
+        script = command.argv[2]
+        told = {
+            "ps -A": b"mariadbd\n", "docker": b"docker 2\n", "df -k": b"/dev/sda ext4 9 1 8 1% /\n", "ls -A": b"/etc\n",
+        }  # fmt: skip
+        found = next((text for words, text in told.items() if words in script or words in command.argv), None)
+        return Answer(b"\n" + found) if found else shell()(command)
+
+    machine.answers["sh"] = tell
+    job, steps = run_test(server)
+    assert job.result["found"] == {
+        "databases": ["MariaDB"], "containers": [{"name": "docker", "running": 2}], "folders": ["/etc"],
+        "disks": [{"path": "/", "type": "ext4", "free": 8192, "total": 9216}],
+    }  # fmt: skip
+    assert steps["found"] == ("ok", "1 file system, MariaDB, docker.")
+    assert runners.found_on(server) == job.result["found"]
+
+
 def test_each_sentence_is_in_the_log(server: Server, machine: FakeMachine) -> None:
     job, steps = run_test(server)
     assert [line.message for line in job.lines.all()] == [text for _, text in steps.values()]

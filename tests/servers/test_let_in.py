@@ -1,6 +1,7 @@
 """The way in by a password: who may, what is done with it, and that it is nowhere afterwards."""
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from redis import RedisError
 
 from accounts.models import AuditEntry, User
+from backups.models import Plan
 from jobs import handover, queue
 from jobs.models import Job
 from jobs.runner import Refused, retry_of
@@ -93,7 +96,8 @@ def test_no_cache_keeps_the_answer(as_admin: Client, server: Server) -> None:
 def test_a_machine_that_nobody_vouched_for_gets_none(as_admin: Client, server: Server, state: str) -> None:
     """Red without `refuse`."""
     changes: dict[str, Any] = {
-        "unconfirmed": {"host_key": ""}, "changed": {"host_key_seen": OTHER_HOST_KEY}, "switched off": {"enabled": False},
+        "unconfirmed": {"host_key": ""}, "changed": {"host_key_seen": OTHER_HOST_KEY},
+        "switched off": {"enabled": False},
     }[state]  # fmt: skip
     Server.objects.filter(pk=server.pk).update(**changes)
     html = as_admin.post(f"/servers/{server.pk}/let-in", {"password": PASSWORD}, follow=True).getvalue().decode()
@@ -435,3 +439,17 @@ def test_what_is_fetched_takes_the_place_of_the_stations_on_the_page(as_admin: C
     assert page(as_admin, server).count('<ol id="wizard"') == 1
     assert 'hx-swap-oob="true"' in page(as_admin, server, "access/steps")
     assert "hx-swap-oob" not in page(as_admin, server)
+
+
+def test_the_last_station_is_a_backup_and_then_there_is_nothing_to_see(as_admin: Client, plan: Plan) -> None:
+    server = plan.server
+    Server.objects.filter(pk=server.pk).update(test_ok=True)
+    row(server, type="server_test", status="completed", result={"ok": True})
+    assert states(as_admin, server) == [*["done"] * 5, "current"]
+    html = page(as_admin, server)
+    assert f'action="/plans/{plan.pk}/run"' in html
+    assert "Run the first backup" in html
+    Plan.objects.filter(pk=plan.pk).update(last_good_at=timezone.now())
+    html = page(as_admin, server)
+    assert "Run the first backup" not in html
+    assert re.search(r'<ol id="wizard"[^>]* hidden>', html)
