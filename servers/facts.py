@@ -76,7 +76,9 @@ FOLDERS = (
     "/etc", "/home", "/root", "/srv", "/opt", "/usr/local", "/var/www", "/var/mail", "/var/spool/cron",
 )  # fmt: skip
 # Mounted there, it belongs to the system, or comes with one of the folders.
-SYSTEM_MOUNTS = ("/boot", "/usr", "/var", "/tmp", "/proc", "/sys", "/dev", "/run", "/snap", "/nix", *FOLDERS)
+SYSTEM_MOUNTS = (
+    "/boot", "/usr", "/var", "/tmp", "/proc", "/sys", "/dev", "/run", "/snap", "/nix", *FOLDERS,  # noqa: S108
+)  # fmt: skip
 NO_DISK = frozenset({
     "tmpfs", "devtmpfs", "ramfs", "overlay", "squashfs", "efivarfs", "iso9660", "proc", "sysfs", "cgroup", "cgroup2",
 })  # fmt: skip

@@ -13,6 +13,7 @@ from servers.runners.base import StepByStep
 from servers.ssh.remote import Remote, see_host_key
 from servers.ssh.transport import HostKeyChanged, NoProgram
 
+
 class TestConnection(StepByStep):
     """Step by step from the network to borg, and what else is there.
 
@@ -127,4 +128,4 @@ def found_on(server: Server) -> dict[str, Any]:
     """What the newest good test found there: `facts.inventory`; {} when there is none."""
     tests = Job.objects.filter(type=TestConnection.type, server=server, status=Job.Status.COMPLETED)
     newest = tests.order_by("-created_at").first()
-    return (newest and newest.result or {}).get("found") or {}
+    return ((newest and newest.result) or {}).get("found") or {}

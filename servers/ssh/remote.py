@@ -148,7 +148,9 @@ class Remote:
             raise _no_ssh(login.host, login.port, error) from error
         transport = self._client.get_transport()
         assert transport
-        if transport.is_active() and not transport.is_authenticated():  # paramiko is content with the first of several steps
+        if (
+            transport.is_active() and not transport.is_authenticated()
+        ):  # paramiko is content with the first of several steps
             raise _refusal(login)
         self._keepalive = Keepalive(transport)
         self.transport = transport

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.xdist_group("site")
 WRONG = "wrong-and-seen-nowhere"
 
 
-def current(page: Page) -> str:
-    return page.locator("#wizard [aria-current=step]").inner_text()
+def stands_at(page: Page, station: str) -> None:
+    expect(page.locator("#wizard [aria-current=step]")).to_have_text(station)
 
 
 def enter(page: Page, password: str) -> None:
     page.get_by_label("Password of the SSH user").fill(password)
-    page.get_by_role("button", name="Put the key there").click()
-    page.wait_for_url("**/access")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Put the key there").click()
 
 
 def test_a_password_lets_us_in_and_is_forgotten(
@@ -33,21 +33,21 @@ def test_a_password_lets_us_in_and_is_forgotten(
     page = new_page()
     with Sshd(short_dir / "wizard", options=[OWN_KEYS, "UsePAM yes", "KbdInteractiveAuthentication yes"]) as sshd:
         page.goto("/servers/add")
-        assert current(page) == "Address"
+        stands_at(page, "Address")
         page.get_by_label("Name").fill("wizard-1")
         page.get_by_label("Address").fill("127.0.0.1")
         page.get_by_label("SSH port").fill(str(sshd.port))
         page.get_by_label("SSH user").fill(person.name)
         page.get_by_label("run borg with sudo").uncheck()
         page.get_by_role("button", name="Go on to access").click()
-        assert current(page) == "Host key"
+        stands_at(page, "Host key")
         page.get_by_text("A password, once").click()
         expect(page.get_by_text("Confirm the host key first")).to_be_visible()
 
         own = HostKey.parse(sshd.host_key.with_suffix(".pub").read_text()).fingerprint
         expect(page.locator(".alert .fingerprint")).to_have_text(own, timeout=20_000)
         page.get_by_role("button", name="The fingerprint is right: confirm").click()
-        assert current(page) == "Way in"
+        stands_at(page, "Way in")
 
         page.get_by_text("A password, once").click()
         enter(page, WRONG)
@@ -57,7 +57,7 @@ def test_a_password_lets_us_in_and_is_forgotten(
         enter(page, person.password)  # the field is open: it is what was tried
         page.evaluate("window.neverReloaded = true")
         expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=30_000)
-        expect(page.locator("#wizard [aria-current=step]")).to_have_text("What to save")
+        stands_at(page, "What to save")
         assert page.evaluate("window.neverReloaded") is True
         assert page.get_by_role("definition").filter(has_text="free").first.inner_text().startswith("/ ")
         assert person.keys.read_text().startswith("restrict ssh-ed25519 ")

@@ -24,7 +24,7 @@ from tests.e2e.test_story_through_the_api import texts_of_processes
 from tests.servers.conftest import OTHER_HOST_KEY
 
 # They share /etc/sudoers.d/phpborg.
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("let in")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("let-in")]
 
 WAYS = {
     "password": ["PasswordAuthentication yes"],
