@@ -79,12 +79,15 @@ def test_context(server: Server) -> dict[str, Any]:
     newest = Job.objects.filter(server=server).order_by("-created_at")
     test, let_in = newest.filter(type=TestConnection.type).first(), newest.filter(type=LetIn.type).first()
     is_ready = bool(test and test.status == Job.Status.COMPLETED and (test.result or {}).get("ok"))
-    if let_in and test and is_ready and test.created_at > let_in.created_at:
-        let_in = None
+    how_far = stations(server, test)
+    if let_in and test and test.created_at > let_in.created_at:
+        let_in = None if is_ready else let_in
+    elif let_in and test and test.status == Job.Status.FAILED:
+        test = None  # nobody was let in then: that is what somebody works on now
     return {
         "test": test, "steps": TestConnection.shown(test), "let_in": let_in, "let_in_steps": LetIn.shown(let_in),
         "is_ready": is_ready, "found": test.result.get("found") if test and is_ready else None,
-        "stations": stations(server, test),
+        "stations": how_far,
     }  # fmt: skip
 
 

@@ -401,6 +401,18 @@ def test_it_is_shown_until_a_test_after_it_is_good(
     assert shows_key_installation(as_admin, server) is shown
 
 
+def test_the_failure_of_before_is_not_shown_beside_it(as_admin: Client, server: Server) -> None:
+    """Red without it: two alerts, one of which is what somebody has just done something about."""
+    row(server, type="server_test", status="failed", error="It refused our key.")
+    assert "It refused our key." in page(as_admin, server)
+    row(server, type="server_let_in", status="failed", error="It refused the password.")
+    html = page(as_admin, server)
+    assert "It refused the password." in html
+    assert "It refused our key." not in html
+    row(server, type="server_test", status="failed", error="It refuses everything.")
+    assert "It refuses everything." in page(as_admin, server)
+
+
 def test_while_it_waits_the_page_says_how_long(as_admin: Client, server: Server) -> None:
     enter(as_admin, server)
     assert "The password is kept for two minutes." in page(as_admin, server, "access/steps")
