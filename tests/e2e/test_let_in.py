@@ -211,7 +211,7 @@ def test_a_line_that_sudo_would_not_understand_counts_for_nothing(
 
 
 def test_who_needs_no_password_for_sudo_does_not_leave_it_to_the_command(sshd: Sshd, person: Person) -> None:
-    """Red without `exec < /dev/null`, if any of the commands read."""
+    """Then sudo does not read it, and the script closes its standard input before anything else could."""
     person.may_sudo("NOPASSWD: ")
     server = server_at(sshd, person, use_sudo=True)
     assert let_in(server, person.password).result == {"key": "added", "rule": "added"}
