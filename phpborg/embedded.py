@@ -146,7 +146,7 @@ class Sshd(Child):
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
-        self.options = list(options)  # more lines for sshd_config
+        self.options = list(options)  # lines for sshd_config that go before ours: the first of each counts
         self.port = port or free_port()
         self.authorized_keys = directory / "authorized_keys"
         self.authorized_keys.touch(mode=0o600)
@@ -166,11 +166,11 @@ class Sshd(Child):
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd separates its privileges
         configuration = self.directory / "sshd_config"
         configuration.write_text(
-            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\n"
+            "".join(f"{option}\n" for option in self.options)
+            + f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\n"
             f"AuthorizedKeysFile {self.authorized_keys}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
             "LogLevel VERBOSE\nMaxSessions 20\nMaxStartups 100\nPerSourcePenalties no\n"
-            + "".join(f"{option}\n" for option in self.options)
         )
         self.argv = [binary, "-D", "-e", "-f", str(configuration)]
         if not self._knows("PerSourcePenalties"):

@@ -3,6 +3,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
 from servers.models import Server, Tag, validate_name
@@ -30,6 +31,19 @@ class TagsField(forms.Field):
 
     def prepare_value(self, value: Any) -> Any:
         return " ".join(str(tag) for tag in value) if isinstance(value, list) else value
+
+
+class PasswordForm(forms.Form):
+    """The password of the SSH user, for one login. It is never shown again, and never stored."""
+
+    password = forms.CharField(
+        label=_("Password of the SSH user"),
+        strip=False,
+        max_length=512,
+        # sudo reads one line.
+        validators=[RegexValidator(r"\A[^\r\n]*\Z", _("A password that somebody can type has no line breaks."))],
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
 
 
 class ServerForm(forms.ModelForm[Server]):

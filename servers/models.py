@@ -102,11 +102,13 @@ class SshAccount(models.Model):
         """Decrypt it: for a worker on its way there."""
         return encryption.decrypt(self.private_key_encrypted)
 
-    def connect(self) -> Remote:
-        """Open an SSH session; a worker's business. Raises Failure."""
+    def connect(self, *, password: str = "") -> Remote:
+        """Open an SSH session, with our key or with `password`; a worker's business. Raises Failure."""
         if not self.host_key:
             raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self} yet.")
-        login = Login(self.address, self.port, self.username, self.private_key(), sudo=self.needs_sudo)
+        login = Login(
+            self.address, self.port, self.username, self.private_key(), sudo=self.needs_sudo, password=password
+        )
         return Remote(login, HostKey.parse(self.host_key), name=str(self))
 
     def remember_host_key(self, seen: HostKey) -> None:
@@ -121,10 +123,14 @@ class SshAccount(models.Model):
         return bool(shown.update(host_key=self.host_key_seen))
 
     @property
+    def key_line(self) -> str:
+        """For the SSH user's authorized_keys: lets us in, and forwards nothing."""
+        return f"restrict {self.public_key}"
+
+    @property
     def key_command(self) -> str:
         """Run there as the SSH user: lets us in."""
-        options = "restrict"
-        line = shlex.quote(f"{options} {self.public_key}")
+        line = shlex.quote(self.key_line)
         # A line of its own, also after a last line that does not end.
         add = f"printf '\\n%s\\n' {line} >> ~/.ssh/authorized_keys"
         return f"mkdir -p -m 700 ~/.ssh && {add} && chmod 600 ~/.ssh/authorized_keys"
@@ -195,8 +201,8 @@ class Server(SshAccount):
     def needs_sudo(self) -> bool:  # type: ignore[override]  # what is told once for others
         return self.use_sudo and self.username != "root"
 
-    def connect(self) -> Remote:
-        remote = super().connect()
+    def connect(self, *, password: str = "") -> Remote:
+        remote = super().connect(password=password)
         Server.objects.filter(pk=self.pk).update(seen_at=timezone.now())
         return remote
 

@@ -8,5 +8,6 @@ urlpatterns = [
     path("servers/<int:pk>/access", views.access, name="server_access"),
     path("servers/<int:pk>/access/steps", views.steps, name="server_steps"),
     path("servers/<int:pk>/host-key", views.confirm_host_key, name="server_host_key"),
+    path("servers/<int:pk>/let-in", views.let_in, name="server_let_in"),
     path("servers/<int:pk>/delete", views.delete, name="server_delete"),
 ]

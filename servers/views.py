@@ -5,18 +5,23 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
 from accounts.meantime import Meantime
 from accounts.models import User
+from jobs import handover
 from jobs.models import Job
 from jobs.runner import Refused
 from servers import removal
-from servers.forms import ServerForm
+from servers.forms import PasswordForm, ServerForm
 from servers.models import Server
-from servers.runners.test import STEPS, TestConnection
+from servers.runners.let_in import LetIn
+from servers.runners.test import TestConnection
+from servers.wizard import stations
 
 
 @require_http_methods(["GET", "POST"])
@@ -30,7 +35,8 @@ def add(request: HttpRequest) -> HttpResponse:
             audit.record("server.added", request=request, target=server.name)
             start_test(server, signed_in(request))
         return redirect("server_access", pk=server.pk)
-    return render(request, "servers/form.html", {"form": form}, status=400 if form.errors else 200)
+    context = {"form": form, "stations": stations(None)}
+    return render(request, "servers/form.html", context, status=400 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])
@@ -54,7 +60,12 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 def access(request: HttpRequest, pk: int) -> HttpResponse:
     """How to let us in: host key, our public key, sudo, and the connection test as it ticks."""
     server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
-    return render(request, "servers/access.html", {"server": server, **test_context(server)})
+    return access_page(request, server, PasswordForm())
+
+
+def access_page(request: HttpRequest, server: Server, form: PasswordForm) -> HttpResponse:
+    context = {"server": server, "form": form, **test_context(server)}
+    return render(request, "servers/access.html", context, status=400 if form.errors else 200)
 
 
 @require_GET
@@ -62,15 +73,24 @@ def access(request: HttpRequest, pk: int) -> HttpResponse:
 def steps(request: HttpRequest, pk: int) -> HttpResponse:
     """The part of that page that changes while a test runs."""
     server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
-    return render(request, "servers/_steps.html", {"server": server, **test_context(server)})
+    return render(request, "servers/_steps.html", {"server": server, "is_live": True, **test_context(server)})
 
 
 def test_context(server: Server) -> dict[str, Any]:
-    """The newest connection test and its steps, with their labels."""
-    test = Job.objects.filter(type=TestConnection.type, server=server).order_by("-created_at").first()
-    known = {step["name"]: step for step in (test.progress.get("steps", []) if test else [])}
-    shown = [{"label": label, "state": "waiting", "text": "", **known.get(name, {})} for name, label in STEPS.items()]
-    return {"test": test, "steps": shown}
+    """The newest connection test with its steps, the way in by a password while it matters, and how far all that is."""
+    newest = Job.objects.filter(server=server).order_by("-created_at")
+    test, let_in = newest.filter(type=TestConnection.type).first(), newest.filter(type=LetIn.type).first()
+    is_ready = bool(test and test.status == Job.Status.COMPLETED and (test.result or {}).get("ok"))
+    how_far = stations(server, test)
+    if let_in and test and test.created_at > let_in.created_at:
+        let_in = None if is_ready else let_in
+    elif let_in and test and test.status == Job.Status.FAILED:
+        test = None  # nobody was let in then: that is what somebody works on now
+    return {
+        "test": test, "steps": TestConnection.shown(test), "let_in": let_in, "let_in_steps": LetIn.shown(let_in),
+        "is_ready": is_ready, "found": test.result.get("found") if test and is_ready else None,
+        "stations": how_far,
+    }  # fmt: skip
 
 
 @require_POST
@@ -86,6 +106,29 @@ def confirm_host_key(request: HttpRequest, pk: int) -> HttpResponse:
         start_test(server, signed_in(request))
     else:
         messages.error(request, _("The server now shows another key than the one that you looked at. Look again."))
+    return redirect("server_access", pk=pk)
+
+
+@never_cache
+@sensitive_variables()
+@sensitive_post_parameters("password")
+@require_POST
+@require(Permission.SERVER_MANAGE)
+def let_in(request: HttpRequest, pk: int) -> HttpResponse:
+    """Let us in with a password that the job gets once (jobs/handover.py), and that nobody keeps."""
+    server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
+    form = PasswordForm(request.POST)
+    if not form.is_valid():
+        return access_page(request, server, form)
+    try:
+        with transaction.atomic():
+            job = LetIn.enqueue(server, user=signed_in(request))
+            audit.record("server.let_in", request=request, target=server.name)
+            handover.give(job, form.cleaned_data["password"])
+    except Refused as refusal:
+        messages.error(request, str(refusal))
+    except handover.NotGiven:
+        messages.error(request, _("Redis is away, so the password reached no worker. Try again in a moment."))
     return redirect("server_access", pk=pk)
 
 

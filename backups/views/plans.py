@@ -24,6 +24,8 @@ from backups.sources.base import SourceKind
 from jobs.models import Job
 from jobs.runner import Refused
 from servers.models import Server
+from servers.runners.test import found_on
+from servers.wizard import stations
 
 
 @require_GET
@@ -79,7 +81,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require(Permission.BACKUP_MANAGE)
 def add(request: HttpRequest, server_pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.for_user(request.user), pk=server_pk)
-    forms = PlanWithFiles(server, data=request.POST or None, proposal=_proposal(request, server))
+    found, is_first = found_on(server), not server.plans.exists()
+    proposal = _proposal(request, server, folders=found.get("folders", []) if is_first else [])
+    forms = PlanWithFiles(server, data=request.POST or None, proposal=proposal)
     if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid():
         plan, new_repository = forms.save()
         audit.record("plan.added", request=request, target=f"{server.name}/{plan.name}")
@@ -87,17 +91,20 @@ def add(request: HttpRequest, server_pk: int) -> HttpResponse:
             InitRepository.enqueue(new_repository, user=signed_in(request))
         messages.success(request, _("The plan is saved. Run it now, and see your first archive in a minute."))
         return redirect("plan", pk=plan.pk)
-    context = {"forms": forms, "server": server, "no_pool": not StoragePool.objects.exists()}
+    context = {
+        "forms": forms, "server": server, "no_pool": not StoragePool.objects.exists(), "found": found,
+        "stations": stations(server) if is_first else None,
+    }  # fmt: skip
     return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
 
 
-def _proposal(request: HttpRequest, server: Server) -> Proposal | None:
-    """What an imported repository was filled by: `?like=<its id>`."""
+def _proposal(request: HttpRequest, server: Server, *, folders: list[str]) -> Proposal | None:
+    """What an imported repository was filled by (`?like=<its id>`), or else `folders`."""
     number = request.GET.get("like", "")
-    if not (number.isascii() and number.isdecimal() and len(number) < 19):
-        return None
-    imported = Repository.objects.for_user(request.user).filter(pk=int(number), server=server).first()
-    return proposal_for(imported) if imported else None
+    if number.isascii() and number.isdecimal() and len(number) < 19:
+        imported = Repository.objects.for_user(request.user).filter(pk=int(number), server=server).first()
+        return proposal_for(imported) if imported else None
+    return Proposal(paths=tuple(folders), exclude_caches=True) if folders else None
 
 
 def only_asks_for_runs(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -9,22 +9,13 @@ from jobs.models import Job
 from servers import facts
 from servers.borg_versions import describe_support
 from servers.models import Server
-from servers.runners.base import ServerRunner
+from servers.runners.base import StepByStep
 from servers.ssh.remote import Remote, see_host_key
 from servers.ssh.transport import HostKeyChanged, NoProgram
 
-STEPS = {
-    "reach": _("Reachable"),
-    "host_key": _("Host key"),
-    "login": _("Login"),
-    "root": _("Root or sudo"),
-    "borg": _("Borg"),
-    "space": _("Free space"),
-}
 
-
-class TestConnection(ServerRunner):
-    """Step by step from the network to borg; each step says in a sentence what it found.
+class TestConnection(StepByStep):
+    """Step by step from the network to borg, and what else is there.
 
     Before somebody has confirmed the host key it goes no further than to see that key: nothing
     is sent to a machine that nobody vouched for.
@@ -36,9 +27,18 @@ class TestConnection(ServerRunner):
     icon = "plug-connected"
     priority = Job.Priority.HIGH
     idle_limit_seconds = 120
+    steps: ClassVar = {
+        "reach": _("Reachable"),
+        "host_key": _("Host key"),
+        "login": _("Login"),
+        "root": _("Root or sudo"),
+        "borg": _("Borg"),
+        "space": _("Free space"),
+        "found": _("What is there"),
+    }
 
     def run(self) -> dict[str, Any]:
-        self._steps: list[dict[str, str]] = [{"name": name, "state": "waiting", "text": ""} for name in STEPS]
+        self._inventory: dict[str, Any] = {}
         found: dict[str, Any] = {"tested_at": timezone.now(), "test_ok": False}
         try:
             found |= self._test()
@@ -47,7 +47,7 @@ class TestConnection(ServerRunner):
             raise
         finally:
             Server.objects.filter(pk=self.subject.pk).update(**found)
-        return {"ok": found["test_ok"], "steps": self._steps}
+        return {"ok": found["test_ok"], "steps": self._steps, "found": self._inventory}
 
     def _test(self) -> dict[str, Any]:
         server = self.subject
@@ -94,6 +94,10 @@ class TestConnection(ServerRunner):
         self._begin("space")
         room = facts.space(remote, "/", tick)
         self._answer("ok" if room else "warning", space_sentence(room))
+
+        self._begin("found")
+        self._inventory = facts.inventory(remote, tick)
+        self._answer("ok", found_sentence(self._inventory))
         return {**found, "test_ok": True}
 
     def _root_sentence(self, remote: Remote, borg_path: str) -> str:
@@ -106,27 +110,22 @@ class TestConnection(ServerRunner):
             return "Whether sudo lets us run borg cannot be told before borg is installed."
         return "sudo lets us run borg as root without a password."
 
-    # --- The list of steps on the page -------------------------------------------------------------
-
-    def _begin(self, name: str) -> None:
-        self.log.checkpoint()
-        self._step = next(step for step in self._steps if step["name"] == name)
-        self._step["state"] = "running"
-        self._publish()
-
-    def _answer(self, state: str, text: str) -> None:
-        self._step |= {"state": state, "text": text}
-        self._publish()
-        if state == "warning":
-            self.log.warning(text)
-        elif state != "failed":  # a failure is written to the log with the job's outcome
-            self.log.info(text)
-
-    def _publish(self) -> None:
-        self.log.progress(steps=[dict(step) for step in self._steps])
-
 
 def space_sentence(room: facts.Space | None) -> str:
     if room is None:
         return "How much space is free there cannot be told."
     return f"{room.free / 1e9:.1f} GB of {room.total / 1e9:.1f} GB are free on {room.path}; borg's cache needs some."
+
+
+def found_sentence(inventory: dict[str, Any]) -> str:
+    databases = ", ".join(inventory["databases"]) or "no database"
+    engines = ", ".join(engine["name"] for engine in inventory["containers"]) or "no containers"
+    count = len(inventory["disks"])
+    return f"{count} file system{'' if count == 1 else 's'}, {databases}, {engines}."
+
+
+def found_on(server: Server) -> dict[str, Any]:
+    """What the newest good test found there: `facts.inventory`; {} when there is none."""
+    tests = Job.objects.filter(type=TestConnection.type, server=server, status=Job.Status.COMPLETED)
+    newest = tests.order_by("-created_at").first()
+    return ((newest and newest.result) or {}).get("found") or {}

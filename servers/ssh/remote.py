@@ -23,6 +23,7 @@ from servers.ssh.transport import (
     Lines,
     LoginRefused,
     Output,
+    PasswordRefused,
     Tick,
     TooLong,
     Unreachable,
@@ -80,13 +81,14 @@ class HostKey:
 
 @dataclass(frozen=True)
 class Login:
-    """Where to, as whom, and with which key."""
+    """Where to, as whom, and with which key; or with a password, once, to put the key there."""
 
     host: str
     port: int
     user: str
     private_key: str = field(repr=False)  # OpenSSH text, Ed25519
     sudo: bool = False
+    password: str = field(default="", repr=False)  # instead of the key
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}"
@@ -131,8 +133,7 @@ class Remote:
         try:
             self._client.connect(
                 login.host, login.port, login.user, sock=sock, transport_factory=_transport,  # type: ignore[arg-type]  # paramiko calls it with keywords
-                pkey=paramiko.Ed25519Key.from_private_key(io.StringIO(login.private_key)),
-                allow_agent=False, look_for_keys=False, timeout=CONNECT_SECONDS,
+                **_proof_of(login), allow_agent=False, look_for_keys=False, timeout=CONNECT_SECONDS,
                 banner_timeout=CONNECT_SECONDS, auth_timeout=2 * CONNECT_SECONDS,
             )  # fmt: skip
         except paramiko.BadHostKeyException as error:
@@ -142,11 +143,15 @@ class Remote:
                 "Nothing was sent."
             ) from error
         except paramiko.AuthenticationException as error:
-            raise LoginRefused(f"{login.host} refused our key for the user {login.user}.") from error
+            raise _refusal(login, error) from error
         except BROKEN as error:
             raise _no_ssh(login.host, login.port, error) from error
         transport = self._client.get_transport()
         assert transport
+        if (
+            transport.is_active() and not transport.is_authenticated()
+        ):  # paramiko is content with the first of several steps
+            raise _refusal(login)
         self._keepalive = Keepalive(transport)
         self.transport = transport
 
@@ -412,6 +417,26 @@ def _transport(sock: socket.socket, **options: Any) -> paramiko.Transport:
     security.ciphers = CIPHERS
     security.digests = MACS
     return transport
+
+
+def _proof_of(login: Login) -> dict[str, Any]:
+    """With what we log in, as paramiko calls it. A password it also gives to servers that ask for it interactively."""
+    if login.password:
+        return {"password": login.password}
+    return {"pkey": paramiko.Ed25519Key.from_private_key(io.StringIO(login.private_key))}
+
+
+def _refusal(login: Login, error: paramiko.AuthenticationException | None = None) -> LoginRefused:
+    """Why nobody was let in; without `error` the first step succeeded, and the server wants more."""
+    what = "password" if login.password else "key"
+    if error is None:
+        return LoginRefused(f"{login.host} took the {what} of the user {login.user}, but asks for more than that.")
+    if not login.password:
+        return LoginRefused(f"{login.host} refused our key for the user {login.user}.")
+    ways = error.allowed_types if isinstance(error, paramiko.BadAuthenticationType) else ["password"]
+    if not {"password", "keyboard-interactive"} & set(ways):
+        return PasswordRefused(f"{login.host} takes no passwords from the user {login.user}.")
+    return PasswordRefused(f"{login.host} refused the password for the user {login.user}.")
 
 
 def _no_ssh(host: str, port: int, error: Exception) -> Unreachable:

@@ -141,6 +141,13 @@ class LoginRefused(Failure):
     advice: ClassVar = "Put our public key into the user's ~/.ssh/authorized_keys; the server's page shows the command."
 
 
+class PasswordRefused(LoginRefused):
+    advice: ClassVar = (
+        "Enter it again. Many servers take no password from root, or from nobody: then run the command "
+        "that the server's page shows."
+    )
+
+
 class NoSudo(Failure):
     cause: ClassVar = Cause.AUTHENTICATION
     advice: ClassVar = "Add the sudoers line that the server's page shows, or let borg run without root."

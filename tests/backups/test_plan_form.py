@@ -285,3 +285,58 @@ def test_what_is_not_there_is_404(as_admin: Client) -> None:
     for path in ("/servers/999/plans/add", "/plans/999", "/plans/999/edit", "/plans/999/delete"):
         assert as_admin.get(path).status_code == 404
     assert as_admin.post("/plans/999/run").status_code == 404
+
+
+# --- What is proposed for a first plan --------------------------------------------------------
+
+FOLDERS = ["/etc", "/srv", "/data of ours"]
+HINT = "files that are copied while a database writes them are not a good backup"
+
+
+@pytest.fixture
+def tested(server: Server) -> Job:
+    found = {"folders": FOLDERS, "databases": ["MariaDB"], "containers": [], "disks": []}
+    return Job.objects.create(
+        type="server_test", server=server, status="completed", result={"ok": True, "found": found}
+    )
+
+
+def proposed(client: Client, server: Server) -> tuple[Any, str]:
+    answer = client.get(f"/servers/{server.pk}/plans/add")
+    return answer.context["forms"].files["paths"].value(), answer.getvalue().decode()
+
+
+def test_the_folders_that_are_there_are_proposed(as_admin: Client, server: Server, tested: Job) -> None:
+    """Red without the test's result in `_proposal`."""
+    paths, html = proposed(as_admin, server)
+    assert paths == "\n".join(FOLDERS)
+    assert "/etc\n/srv\n/data of ours</textarea>" in html
+    assert "that the last connection test found there" in html
+    assert '<ol id="wizard"' in html
+    assert re.search(r'name="files-exclude_caches"[^>]* checked', html)
+
+
+def test_beside_a_database_stands_what_its_files_are_worth(as_admin: Client, server: Server, tested: Job) -> None:
+    assert HINT in proposed(as_admin, server)[1]
+    Job.objects.filter(pk=tested.pk).update(result={"ok": True, "found": {**tested.result["found"], "databases": []}})
+    assert HINT not in proposed(as_admin, server)[1]
+
+
+@pytest.mark.parametrize("result", [None, {"ok": False, "found": {}}, {"ok": True}])
+def test_without_a_good_test_nothing_is_proposed(as_admin: Client, server: Server, tested: Job, result: Any) -> None:
+    Job.objects.filter(pk=tested.pk).update(result=result)
+    assert proposed(as_admin, server)[0] in (None, [], "")
+
+
+def test_a_second_plan_is_for_something_else(as_admin: Client, plan: Plan, tested: Job) -> None:
+    paths, html = proposed(as_admin, plan.server)
+    assert not paths
+    assert "that the last connection test found there" not in html
+    assert '<ol id="wizard"' not in html
+
+
+def test_what_somebody_typed_is_not_replaced(
+    as_admin: Client, server: Server, tested: Job, sent: dict[str, Any]
+) -> None:
+    answer = add(as_admin, server, {**sent, "name": ""})
+    assert answer.context["forms"].files["paths"].value() == sent["files-paths"]

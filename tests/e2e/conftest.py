@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +27,8 @@ ROOT = Path(settings.BASE_DIR)
 BORGS = {"1.2": ROOT / ".borg/1.2/bin/borg", "1.4": ROOT / ".borg/1.4/bin/borg"}
 ADMIN_PASSWORD = "an administrator's own"
 JOB_SECONDS = 120
+RULES = Path("/etc/sudoers.d/phpborg")
+OWN_KEYS = "AuthorizedKeysFile .ssh/authorized_keys"  # of an sshd: each user's own, as everywhere
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -130,6 +133,40 @@ def sudo_user(short_dir: Path) -> Iterator[str]:
     yield name
     rules.unlink()
     subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A Unix user with a password."""
+
+    name: str
+    password: str
+
+    @property
+    def keys(self) -> Path:
+        return Path(f"~{self.name}/.ssh/authorized_keys").expanduser()
+
+    @property
+    def rights(self) -> Path:
+        """Read before `RULES`: of two lines that fit, sudo takes the last."""
+        return RULES.with_name(f"a-{self.name}")
+
+    def may_sudo(self, tag: str = "") -> None:
+        self.rights.write_text(f"{self.name} ALL=(ALL) {tag}ALL\n")
+
+
+@pytest.fixture
+def person() -> Iterator[Person]:
+    if os.geteuid() != 0:
+        pytest.skip("making a user needs root")
+    person = Person(f"phpborg-person-{os.getpid()}", f"pass {secrets.token_hex(12)} wörd")
+    sealed = subprocess.run(
+        ["openssl", "passwd", "-6", "-stdin"], input=person.password, text=True, check=True, capture_output=True
+    ).stdout.strip()
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", "--password", sealed, person.name], check=True)
+    yield person
+    subprocess.run(["userdel", "--remove", "--force", person.name], check=False, capture_output=True)
+    person.rights.unlink(missing_ok=True)
 
 
 # --- The browser ------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "servers": (SEE_SERVERS, LOOK), "server": (SEE_SERVERS, LOOK), "server_add": (MANAGE_SERVERS, FILL_IN),
     "server_edit": (MANAGE_SERVERS, FILL_IN), "server_access": (MANAGE_SERVERS, LOOK),
     "server_steps": (MANAGE_SERVERS, LOOK), "server_host_key": (MANAGE_SERVERS, ACT),
-    "server_delete": (MANAGE_SERVERS, FILL_IN),
+    "server_let_in": (MANAGE_SERVERS, ACT), "server_delete": (MANAGE_SERVERS, FILL_IN),
 
     "plans": (VIEW, LOOK), "plan": (VIEW, LOOK), "plan_retention": (VIEW, LOOK), "plan_runs": (MANAGE, LOOK),
     "plan_add": (MANAGE, FILL_IN), "plan_edit": (MANAGE, FILL_IN), "plan_delete": (MANAGE, FILL_IN),

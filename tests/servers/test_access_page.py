@@ -29,8 +29,8 @@ def a_test(server: Server, **changes: object) -> Job:
 
 def test_before_a_test_every_step_waits(as_admin: Client, server: Server) -> None:
     html = steps(as_admin, server)
-    assert html.count("#circle-dashed") == 6
-    for label in ("Reachable", "Host key", "Login", "Root or sudo", "Borg", "Free space"):
+    assert html.count('<span class="waiting">') == 7
+    for label in ("Reachable", "Host key", "Login", "Root or sudo", "Borg", "Free space", "What is there"):
         assert f">{label}</b>" in html
 
 
@@ -41,7 +41,7 @@ def test_each_step_shows_its_state_and_its_sentence_escaped(as_admin: Client, se
     assert "&lt;b&gt;no&lt;/b&gt;" in html
     assert html.count("#circle-x") == 1
     assert html.count("#loader-2") == 1
-    assert html.count("#circle-dashed") == 3
+    assert html.count('<span class="waiting">') == 4
 
 
 def test_only_the_newest_test_is_shown(as_admin: Client, server: Server) -> None:
@@ -69,6 +69,38 @@ def test_when_all_is_well_it_leads_on_to_the_first_plan(as_admin: Client, server
     html = steps(as_admin, server)
     assert "Everything is ready." in html
     assert f"/servers/{server.pk}/plans/add" in html
+
+
+FOUND = {
+    "databases": ["MariaDB"], "folders": ["/etc"],
+    "containers": [{"name": "docker", "running": 1}, {"name": "podman", "running": None}],
+    "disks": [{"path": "/<b>", "type": "ext4", "free": 8_000_000, "total": 9_000_000}],
+}  # fmt: skip
+
+
+def test_a_good_test_tells_what_was_found_escaped(as_admin: Client, server: Server) -> None:
+    Server.objects.filter(pk=server.pk).update(system="Debian 12", borg_version="1.2.4")
+    a_test(server, result={"ok": True, "found": FOUND})
+    html = steps(as_admin, server)
+    for words in ("Debian 12", "1.2.4", "/usr/bin/borg", "MariaDB", "docker: 1 container runs", "8.0 MB of 9.0 MB"):
+        assert words in html
+    assert "podman: it does not tell us how many run" in html
+    assert "files that are copied while a database writes them are not a good backup" in html
+    assert "/&lt;b&gt;" in html
+
+
+def test_a_test_of_before_there_was_such_a_list_tells_the_rest(as_admin: Client, server: Server) -> None:
+    a_test(server)
+    html = steps(as_admin, server)
+    assert "/usr/bin/borg" in html
+    assert "Databases" not in html
+
+
+def test_a_test_that_found_nothing_says_so(as_admin: Client, server: Server) -> None:
+    a_test(server, result={"ok": True, "found": {"databases": [], "containers": [], "disks": [], "folders": []}})
+    html = steps(as_admin, server)
+    assert "none is running" in html
+    assert "neither docker nor podman" in html
 
 
 def test_a_new_key_can_be_confirmed_with_its_fingerprint(as_admin: Client, new_server: Server) -> None:

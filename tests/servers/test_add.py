@@ -24,7 +24,7 @@ def test_the_access_page_shows_what_to_do_and_how_far_the_test_is(as_admin: Clie
     assert server.public_key in html
     assert server.sudoers_line in html
     assert "The test waits for a free worker." in html
-    assert [step["state"] for step in answer.context["steps"]] == ["waiting"] * 6
+    assert [step["state"] for step in answer.context["steps"]] == ["waiting"] * 7
 
 
 def test_root_needs_no_sudoers_line(as_admin: Client) -> None:

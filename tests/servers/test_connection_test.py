@@ -86,6 +86,7 @@ def test_a_good_server_passes_every_step_with_a_sentence(server: Server, machine
         "root": ("ok", "We are root there."),
         "borg": ("ok", "borg 1.4.0. (/usr/bin/borg)"),
         "space": ("ok", "29.7 GB of 42.1 GB are free on /; borg's cache needs some."),
+        "found": ("ok", "0 file systems, no database, no containers."),
     }
 
 
@@ -98,6 +99,25 @@ def test_what_was_found_is_kept(server: Server, machine: FakeMachine) -> None:
     assert server.test_ok is True
     assert server.tested_at is not None
     assert server.seen_at is not None
+
+
+def test_what_there_is_to_save_is_in_the_result(server: Server, machine: FakeMachine) -> None:
+    def tell(command: Command) -> Answer:
+        script = command.argv[2]
+        told = {
+            "ps -A": b"mariadbd\n", "docker": b"docker 2\n", "df -k": b"/dev/sda ext4 9 1 8 1% /\n", "ls -A": b"/etc\n",
+        }  # fmt: skip
+        found = next((text for words, text in told.items() if words in script or words in command.argv), None)
+        return Answer(b"\n" + found) if found else shell()(command)
+
+    machine.answers["sh"] = tell
+    job, steps = run_test(server)
+    assert job.result["found"] == {
+        "databases": ["MariaDB"], "containers": [{"name": "docker", "running": 2}], "folders": ["/etc"],
+        "disks": [{"path": "/", "type": "ext4", "free": 8192, "total": 9216}],
+    }  # fmt: skip
+    assert steps["found"] == ("ok", "1 file system, MariaDB, docker.")
+    assert runners.found_on(server) == job.result["found"]
 
 
 def test_each_sentence_is_in_the_log(server: Server, machine: FakeMachine) -> None:
@@ -123,7 +143,7 @@ def test_a_server_that_does_not_answer_fails_the_first_step(
     assert (job.status, job.error, job.cause) == ("failed", sentence, "network")
     assert "firewall" in job.advice
     assert steps["reach"] == ("failed", sentence)
-    assert states(steps) == ["failed", *["waiting"] * 5]
+    assert states(steps) == ["failed", *["waiting"] * 6]
     assert server.test_ok is False
     assert server.tested_at is not None
     assert machine.commands == []
@@ -138,7 +158,7 @@ def test_before_somebody_confirmed_its_key_nothing_is_sent(
     assert steps["host_key"] == (
         "asks", f"It shows ssh-ed25519 {FINGERPRINT}. Compare and confirm it, then test again.",
     )  # fmt: skip
-    assert states(steps) == ["ok", "asks", *["waiting"] * 4]
+    assert states(steps) == ["ok", "asks", *["waiting"] * 5]
     assert new_server.host_key_seen == HOST_KEY
     assert new_server.host_key == ""
     assert new_server.test_ok is False
@@ -163,7 +183,7 @@ def test_a_key_that_changes_before_the_login_fails_there(
     monkeypatch.setattr(Server, "connect", raiser(HostKeyChanged("The host key of 192.0.2.7 has changed.")))
     job, steps = run_test(server)
     assert job.error == "The host key of 192.0.2.7 has changed."
-    assert states(steps) == ["ok", "ok", "failed", *["waiting"] * 3]
+    assert states(steps) == ["ok", "ok", "failed", *["waiting"] * 4]
 
 
 def test_a_refused_login_says_where_our_key_belongs(
@@ -285,7 +305,7 @@ def test_a_connection_that_breaks_fails_the_step_it_was_at(server: Server, machi
     machine.answers["df"] = raiser(ConnectionLost("The SSH connection to 192.0.2.7 broke."))
     job, steps = run_test(server)
     assert job.error == "The SSH connection to 192.0.2.7 broke."
-    assert states(steps) == [*["ok"] * 5, "failed"]
+    assert states(steps) == [*["ok"] * 5, "failed", "waiting"]
     assert server.test_ok is False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,101 @@ def test_no_path_becomes_an_option_of_df() -> None:
     ]
 
 
+# --- What there is to save --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stdout", "found"),
+    [
+        ("\nsystemd\nmariadbd\nsshd\n", ["MariaDB"]), ("\npostgres\nredis-server\n", ["PostgreSQL", "Redis"]),
+        ("\n/usr/sbin/mysqld\n  mongod\n", ["MySQL", "MongoDB"]), ("\nmysqldump\nnot postgres\n", []), ("", []),
+        ("we like mysqld\n\nvalkey-server\n", ["Valkey"]),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_databases_are_known_by_their_processes(stdout: str, found: list[str]) -> None:
+    assert facts.databases(machine(stdout), no_tick) == found
+
+
+@pytest.mark.parametrize(
+    ("stdout", "found"),
+    [
+        ("\ndocker 3\n", [{"name": "docker", "running": 3}]), ("\ndocker ?\n", [{"name": "docker", "running": None}]),
+        ("\ndocker 0\npodman 2\n", [{"name": "docker", "running": 0}, {"name": "podman", "running": 2}]),
+        ("hello docker 7\nlxc 4\n\n", []), ("", []), ("\ndocker 99999999999\n", [{"name": "docker", "running": None}]),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_containers_are_counted_where_we_are_told(stdout: str, found: list[dict[str, Any]]) -> None:
+    assert facts.containers(machine(stdout), no_tick) == found
+
+
+DF = """motd
+Filesystem Type 1024-blocks Used Available Capacity Mounted on
+/dev/vda ext4 1000 400 600 40% /
+tmpfs tmpfs 1000 0 1000 0% /run
+/dev/vdb xfs 2000 400 1600 20% /data of ours
+/dev/vdb xfs 2000 400 1600 20% /again
+overlay overlay 1000 400 600 40% /var/lib/docker/overlay2/x/merged
+tank/home zfs 3000 0 3000 0% /home
+/dev/loop1 squashfs 1000 1000 0 100% /snap/core
+empty ext4 0 0 0 - /empty
+odd ext4 x y z - /odd
+"""
+
+
+def test_disks_are_what_has_room_for_files() -> None:
+    assert facts.disks(machine(DF), no_tick) == [
+        {"path": "/", "type": "ext4", "free": 600 * 1024, "total": 1000 * 1024},
+        {"path": "/data of ours", "type": "xfs", "free": 1600 * 1024, "total": 2000 * 1024},
+        {"path": "/home", "type": "zfs", "free": 3000 * 1024, "total": 3000 * 1024},
+    ]
+
+
+def test_a_container_s_own_file_system_is_a_disk() -> None:
+    assert [disk["path"] for disk in facts.disks(machine("overlay overlay 1000 400 600 40% /"), no_tick)] == ["/"]
+
+
+@pytest.mark.parametrize("line", [f"/dev/x ext4 9 9 9 1% /{'x' * 5000}", f"/dev/x ext4 {'9' * 900} 1 1 1% /"])
+def test_what_no_df_says_becomes_no_monster(line: str) -> None:
+    found = facts.disks(machine(line), no_tick)
+    assert len(str(found)) < 200
+
+
+def test_many_disks_are_not_all_told() -> None:
+    text = "".join(f"/dev/x{number} ext4 10 1 9 1% /x{number}\n" for number in range(99))
+    assert len(facts.disks(machine(text), no_tick)) == facts.MOST_DISKS
+
+
+def test_folders_are_proposed_of_those_that_we_know() -> None:
+    assert facts.folders(machine("welcome\n/srv\n/etc\n/somewhere\n"), no_tick) == ["/etc", "/srv"]
+
+
+@pytest.mark.parametrize("sudo", [False, True])
+def test_what_is_closed_to_us_is_proposed_where_root_reads_it(tmp_path: Path, *, sudo: bool) -> None:
+    """With a real shell: red when an empty folder is proposed, or a closed one without sudo."""
+    names = {"full": 0o755, "empty": 0o755, "closed": 0o000}
+    for name, mode in names.items():
+        (tmp_path / name).mkdir()
+        if name != "empty":
+            (tmp_path / name / "file").touch()
+        (tmp_path / name).chmod(mode)
+    paths = tuple(str(tmp_path / name) for name in (*names, "missing"))
+    asked = Machine(sudo=sudo)
+    facts.folders(asked, no_tick)  # type: ignore[arg-type]
+    words = asked.commands[0].argv
+    unread = words[2].replace('[ -r "$folder" ]', 'case "$folder" in */closed) false ;; esac')  # root reads everything
+    said = subprocess.check_output([*words[:2], unread, *words[3:4], *paths], text=True).split()
+    assert [Path(path).name for path in said] == (["full", "closed"] if sudo else ["full"])
+
+
+def test_another_disk_is_proposed_too_and_the_system_s_own_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = ["/", "/data", "/boot/efi", "/var/lib/docker", "/home", "/homes", "/srv/big"]
+    df = "".join(f"/dev/x{number} ext4 10 1 9 1% {path}\n" for number, path in enumerate(mounts))
+    found = facts.inventory(machine(f"{df}/etc\n/srv\n"), no_tick)
+    assert found["folders"] == ["/etc", "/srv", "/data", "/homes"]
+
+
 # --- A real server, whose shell talks ----------------------------------------------------------
 
 
@@ -157,6 +253,10 @@ def test_a_real_server_tells_all_though_its_shell_talks(talking: Remote) -> None
     space = facts.space(talking, "/", no_tick)
     assert space
     assert 0 < space.free < space.total
+    found = facts.inventory(talking, no_tick)
+    assert "/" in [disk["path"] for disk in found["disks"]]
+    assert "/etc" in found["folders"]
+    assert all(disk["free"] <= disk["total"] for disk in found["disks"])
 
 
 # --- Keys -------------------------------------------------------------------------------------
