@@ -65,7 +65,8 @@ def furnish(site: Site, sshd: Sshd, directory: Path) -> Furnished:
     pool.mkdir()
     with closing(site.client()) as client:
         asked = {
-            "name": "web-1", "address": "127.0.0.1", "port": sshd.port, "username": getpass.getuser(), "use_sudo": False,
+            "name": "web-1", "address": "127.0.0.1", "port": sshd.port, "username": getpass.getuser(),
+            "use_sudo": False,
         }  # fmt: skip
         server = ok(client.post("/servers", json=asked))
         with sshd.authorized_keys.open("a") as file:
