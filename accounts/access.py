@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate
+from urllib.parse import urlsplit
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
@@ -106,7 +107,15 @@ def ask_to_log_in(request: HttpRequest) -> HttpResponseBase:
     """Redirect to the login; a fragment that HTMX asked for makes the whole page go there."""
     if request.headers.get("HX-Request") == "true":
         return HttpResponse(status=401, headers={"HX-Refresh": "true"})
-    return redirect(reverse("login", query={"next": request.get_full_path()}))
+    return redirect(reverse("login", query={"next": _where_one_is(request)}))
+
+
+def _where_one_is(request: HttpRequest) -> str:
+    """The page to come back to: of a form that was sent the one that showed it, for its address may take only POST."""
+    shown = urlsplit(request.headers.get("Referer", ""))
+    if request.method in ("GET", "HEAD") or shown.netloc != request.get_host():
+        return request.get_full_path()
+    return shown._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
 
 class ApiPermission(BasePermission):

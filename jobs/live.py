@@ -51,7 +51,7 @@ def nudge(job: Job, *, line: int) -> None:
 
 def announce(job: Job, status: str) -> None:
     """Tell every page that `job` is now `status`."""
-    news = {"job": str(job.pk), "type": job.type, "status": status}
+    news = {"job": str(job.pk), "type": job.type, "status": status, "user": job.user_id}
     _send(JOBS, "job", news)
     _send(channel_of(job.pk), channel_of(job.pk), news)
 

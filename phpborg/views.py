@@ -51,6 +51,8 @@ def _database_answers() -> bool:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_part(request):
+        return _error(request, 404, _("This is gone: somebody has deleted it, or you may not see it any more."))
     return _error(request, 404, _("There is nothing here, or you may not see it."))
 
 
@@ -83,4 +85,11 @@ def _error(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
     if request.path.startswith("/api/"):
         error = {"code": CODES.get(status, "error"), "message": sentence, "fields": {}}
         return JsonResponse({"error": error}, status=status)
+    if _is_part(request):
+        return render(request, "components/refusal.html", {"sentence": sentence}, status=status)
     return render(request, "error.html", {"status": status, "sentence": sentence}, status=status)
+
+
+def _is_part(request: HttpRequest) -> bool:
+    """Whether htmx puts the answer into an open page."""
+    return request.headers.get("HX-Request") == "true"

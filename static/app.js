@@ -85,19 +85,83 @@
   for (const log of document.querySelectorAll(".log-lines")) log.parentElement.scrollTop = log.parentElement.scrollHeight;
 
   // --- What has just ended, said in a corner ---------------------------------------------------------
+  const toasts = document.getElementById("toasts");
   document.addEventListener("job", (event) => {
     let news;
     try { news = JSON.parse(event.detail.data); } catch { return; }
+    if (String(news.user) !== toasts?.dataset.user) return; // to nobody else it would be shown
     if (!["completed", "failed", "cancelled"].includes(news.status)) return;
     htmx.ajax("GET", `/jobs/${encodeURIComponent(news.job)}/toast`, { target: "#toasts", swap: "beforeend" });
   });
   document.addEventListener("click", (event) => event.target.closest("[data-dismiss]")?.closest(".toast-card")?.remove());
-  const toasts = document.getElementById("toasts");
   if (toasts) {
     new MutationObserver((changes) => {
       for (const change of changes) for (const toast of change.addedNodes) setTimeout(() => toast.remove(), 12000);
     }).observe(toasts, { childList: true });
   }
+
+  // --- A tab that nobody sees asks for nothing --------------------------------------------------------
+  // Its stream pauses by itself (hx-sse) and says "stream-open" when it is back, at which every live part looks once.
+  const stream = document.getElementById("stream");
+  let openedUnseen = document.hidden;
+  document.addEventListener("htmx:before:request", (event) => {
+    if (document.hidden && event.detail.ctx.sourceElement !== stream) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden || !openedUnseen) return;
+    openedUnseen = false;
+    htmx.trigger(document.body, "stream-open"); // that stream never paused
+  });
+
+  // --- A part that is gone says so in its own place, also if it would have replaced the whole page -----------
+  document.addEventListener("htmx:before:response", (event) => {
+    const { ctx } = event.detail;
+    if (![403, 404].includes(ctx.response.status) || !ctx.sourceElement.matches("[hx-get]")) return;
+    Object.assign(ctx, { target: ctx.sourceElement, select: null, swap: "innerHTML" });
+  });
+
+  // --- What was typed when the session ended: the same page has it again after the login -------------------
+  const DRAFT = "phpborg-draft";
+  const user = toasts?.dataset.user;
+  const typed = (form) => [...form.elements].filter((field) => field.name && !["hidden", "file", "submit", "button"].includes(field.type));
+  const isChosen = (field) => ["checkbox", "radio"].includes(field.type);
+  const keep = (form) => {
+    sessionStorage.removeItem(DRAFT);
+    if (form.method !== "post" || form.querySelector("[type=password]")) return;
+    const fields = typed(form).map((field) => [field.name, isChosen(field) ? field.checked : [...(field.selectedOptions ?? [field])].map((one) => one.value)]);
+    if (fields.length) sessionStorage.setItem(DRAFT, JSON.stringify({ user, page: location.pathname, action: form.getAttribute("action"), fields }));
+  };
+  let edited;
+  document.addEventListener("input", (event) => { edited = event.target.form ?? edited; });
+  document.addEventListener("submit", (event) => keep(event.target));
+  // A live part notices it first, and the page goes to the login by itself.
+  document.addEventListener("htmx:before:response", (event) => {
+    if (event.detail.ctx.response.status === 401 && edited) keep(edited);
+  });
+  const bringBack = ({ action, fields }) => {
+    const form = [...document.forms].find((one) => one.method === "post" && one.getAttribute("action") === action && typed(one).length === fields.length);
+    if (!form) return;
+    typed(form).forEach((field, position) => {
+      const [name, value] = fields[position];
+      if (name !== field.name) return;
+      if (isChosen(field)) field.checked = value;
+      else if (field.options) for (const option of field.options) option.selected = value.includes(option.value);
+      else [field.value] = value;
+    });
+    form.before(document.getElementById("kept").content.cloneNode(true));
+  };
+  const draft = JSON.parse(sessionStorage.getItem(DRAFT));
+  sessionStorage.removeItem(DRAFT);
+  const cameFrom = document.referrer && new URL(document.referrer);
+  if (draft && draft.user === user && draft.page === location.pathname && cameFrom?.origin === location.origin && cameFrom.pathname === "/login") bringBack(draft);
+
+  // --- Escape closes the menu ------------------------------------------------------------------------
+  document.addEventListener("keydown", (event) => {
+    const button = document.querySelector("[data-bs-toggle=collapse][aria-expanded=true]");
+    if (event.key !== "Escape" || !button) return;
+    button.click();
+    button.focus();
+  });
 
   // --- Choosing entries of a folder -------------------------------------------------------------------
   document.addEventListener("change", (event) => {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,6 +22,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 
 from phpborg.embedded import Child, Sshd, answers, free_port, manage, wait_until
 from servers.models import Server
+
+if TYPE_CHECKING:
+    from tests.e2e.furnished import Furnished
 
 ROOT = Path(settings.BASE_DIR)
 BORGS = {"1.2": ROOT / ".borg/1.2/bin/borg", "1.4": ROOT / ".borg/1.4/bin/borg"}
@@ -94,6 +97,17 @@ def running_site(directory: Path) -> Iterator[Site]:
         wait_until(lambda: answers(port) or not serve.is_alive, seconds=60, what="phpBorg")
         assert serve.is_alive, serve.tail()
         yield Site(f"http://127.0.0.1:{port}", data_dir, serve)
+
+
+@pytest.fixture(scope="session")
+def furnished(sshd: Sshd, short_dir: Path) -> Iterator[Furnished]:
+    """A second site, with something of everything in it."""
+    from tests.e2e.furnished import furnish  # which waits with what is below
+
+    directory = short_dir / "full"
+    directory.mkdir()
+    with running_site(directory) as site:
+        yield furnish(site, sshd, directory)
 
 
 def finished(client: httpx.Client, job: Any, status: str = "completed") -> Any:

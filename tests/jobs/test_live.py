@@ -41,7 +41,7 @@ def test_a_nudge_says_how_far_the_log_is_and_that_a_job_moves(news: News) -> Non
 def test_an_announcement_goes_to_all_pages_and_to_the_jobs_own(news: News) -> None:
     job = Job(type="backup", error="not for everybody", payload={"secret": 1})
     live.announce(job, "failed")
-    said = {"job": str(job.pk), "type": "backup", "status": "failed"}
+    said = {"job": str(job.pk), "type": "backup", "status": "failed", "user": None}
     assert news() == [
         {"channel": "jobs", "event": "job", **said},
         {"channel": f"job-{job.pk}", "event": f"job-{job.pk}", **said},

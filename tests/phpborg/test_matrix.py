@@ -119,6 +119,11 @@ def addresses(archive: Archive) -> dict[str, str]:
     return found
 
 
+def names_something(name: str) -> bool:
+    """Whether the address of a page says of what it is."""
+    return any("<" in path for path, space, each in patterns(get_resolver()) if not space and each.name == name)
+
+
 def outcome(client: Client, method: str, address: str) -> str:
     """What a person would say of the answer."""
     answer = asked(client, method, address, {})  # type: ignore[arg-type]

@@ -1,7 +1,10 @@
 """Every page answers, for whoever may see it."""
 
+from uuid import uuid4
+
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from backups.models import Archive
 from jobs.models import Job
@@ -88,3 +91,18 @@ def test_the_content_security_policy_allows_nothing_inline(as_admin: Client) -> 
     policy = as_admin.get("/")["Content-Security-Policy"]
     assert "script-src 'self';" in policy + ";"
     assert "unsafe" not in policy
+
+
+def test_a_form_that_was_sent_without_a_session_leads_back_to_the_page_that_showed_it(client: Client, job: Job) -> None:
+    """Red when it leads to the form's address, which takes only POST. A page elsewhere has no say."""
+    form, shown = f"/jobs/{job.pk}/cancel", f"/jobs/{job.pk}?a=1"
+    for referer, back in ((f"http://testserver{shown}", shown), (f"https://elsewhere.example{shown}", form)):
+        answer = client.post(form, headers={"referer": referer})
+        assert answer["Location"] == reverse("login", query={"next": back})
+
+
+def test_a_part_that_is_gone_is_said_in_a_sentence_and_not_with_a_page(as_viewer: Client) -> None:
+    """Red when the whole page of the error is put into the one that is open."""
+    answer = as_viewer.get(f"/jobs/{uuid4()}/live", headers={"HX-Request": "true"})
+    assert answer.status_code == 404
+    assert "This is gone" in answer.content.decode() and "<html" not in answer.content.decode()
