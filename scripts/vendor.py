@@ -12,7 +12,6 @@ MODULES = ROOT / "node_modules"
 VENDOR = ROOT / "static" / "vendor"
 FILES = {
     "@tabler/core/dist/css/tabler.min.css": "tabler.min.css",
-    "@tabler/core/dist/js/tabler.min.js": "tabler.min.js",
     "echarts/dist/echarts.min.js": "echarts.min.js",
 }
 SOURCE_MAP = re.compile(r"(/\*|//)# sourceMappingURL=[^\n]*")

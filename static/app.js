@@ -155,12 +155,33 @@
   const cameFrom = document.referrer && new URL(document.referrer);
   if (draft && draft.user === user && draft.page === location.pathname && cameFrom?.origin === location.origin && cameFrom.pathname === "/login") bringBack(draft);
 
-  // --- Escape closes the menu ------------------------------------------------------------------------
+  // --- Menus: they open by themselves (a target, a <details>), and close again -------------------------
+  const menu = document.querySelector("[data-menu]");
+  const showMenu = (shown) => {
+    document.getElementById(menu.getAttribute("aria-controls")).classList.toggle("show", shown);
+    menu.setAttribute("aria-expanded", String(shown));
+  };
+  menu?.addEventListener("click", (event) => {
+    event.preventDefault();
+    showMenu(menu.getAttribute("aria-expanded") !== "true");
+  });
+  menu?.addEventListener("keydown", (event) => {
+    if (event.key !== " ") return; // as a button has it
+    event.preventDefault();
+    menu.click();
+  });
   document.addEventListener("keydown", (event) => {
-    const button = document.querySelector("[data-bs-toggle=collapse][aria-expanded=true]");
-    if (event.key !== "Escape" || !button) return;
-    button.click();
-    button.focus();
+    if (event.key !== "Escape") return;
+    for (const open of document.querySelectorAll("details.dropdown[open]")) {
+      open.open = false;
+      open.querySelector("summary").focus();
+    }
+    if (menu?.getAttribute("aria-expanded") !== "true") return;
+    showMenu(false);
+    menu.focus();
+  });
+  document.addEventListener("click", (event) => {
+    for (const open of document.querySelectorAll("details.dropdown[open]")) if (!open.contains(event.target)) open.open = false;
   });
 
   // --- Choosing entries of a folder -------------------------------------------------------------------
