@@ -15,7 +15,7 @@ from tests.e2e.furnished import Furnished
 
 pytestmark = pytest.mark.xdist_group("site")
 
-EACH = 3  # times that a URL is asked for, by its name and by what stands behind the question mark
+EACH = 2  # times that a URL is asked for, by its name and by what stands behind the question mark
 ENDLESS = {"events", "api_events"}
 HTML = "text/html"
 
