@@ -25,7 +25,7 @@ from jobs.runner import cancel as cancel_job
 LINES_AT_ONCE = 500
 LINES_AT_FIRST = 1_000
 UNFINISHED_SHOWN = 25
-SERVERS_OFFERED = 500  # while a name is typed; any other one may be typed too
+SERVERS_OFFERED = 100  # while a name is typed; any other one may be typed too
 LOG_LINES_SHOWN = 100
 
 
