@@ -65,7 +65,7 @@
   const kinds = {
     lines: ({ rows, heads, say }, c) => ({
       grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
-      legend: { type: "scroll", top: 0, left: 0, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
+      legend: { type: "scroll", top: 0, left: 0, inactiveColor: c.line, inactiveBorderColor: c.line, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
       tooltip: tooltip(c, (points) => [rows[points[0].dataIndex].text, ...points.map((p) => `${p.seriesName}: ${say(p.value)}`)].join("\n"), "axis"),
       xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), splitLine: { show: false } },
       yAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say } },
