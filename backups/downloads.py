@@ -64,7 +64,7 @@ class Wanted:
 def look_up(archive: Archive, entry: int) -> Wanted:
     """Raises NotIndexed or DownloadFailed."""
     with Catalog(archive) as listing:
-        item = listing.item(entry)
+        item = listing.at(entry)
         if item is None:
             raise DownloadFailed(_("This entry is not in the archive's listing."))
         if not (item.is_file or item.is_folder):

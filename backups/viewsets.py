@@ -522,7 +522,7 @@ def chosen_item(listing: Catalog, request: Request) -> Item:
     if entry is not None:
         item = listing.item(whole(request, "entry", 0, 2**62))
     elif path and not path.strip("/"):
-        item = listing.item(ROOT)
+        item = listing.at(ROOT)
     else:
         item = listing.find((path or "").encode())
     if item is None:

@@ -111,12 +111,16 @@ class Catalog:
         return self._items(page, part=part, limit=limit, offset=offset), self._count(where, part=part)
 
     def item(self, item_id: int) -> Item | None:
-        if item_id == ROOT:
-            return Item(ROOT, ROOT, b"", "d", "", "", "", self.size, self.files, None, b"", True)
         if not 0 < item_id < 2**63:  # beyond what SQLite counts
             return None
         found = self._items("WHERE path.id = :id", id=item_id)
         return found[0] if found else None
+
+    def at(self, number: int) -> Item | None:
+        """An entry, or with ROOT everything: for who means that. `item` knows no root, so that no odd 0 is everything."""
+        if number == ROOT:
+            return Item(ROOT, ROOT, b"", "d", "", "", "", self.size, self.files, None, b"", True)
+        return self.item(number)
 
     def find(self, path: bytes) -> Item | None:
         """The entry at `path`; a leading slash does not matter. None for the root, or when there is none."""

@@ -82,7 +82,7 @@ class DownloadFile(ArchiveRunner):
         """Whether it is a folder, and its path; of a file, the path at which borg has its content."""
         try:
             with Catalog(self.subject) as listing:
-                item = listing.item(self.job.payload["entry"])
+                item = listing.at(self.job.payload["entry"])
                 if item is None:
                     raise Failure("This entry is not in the archive's listing.")
                 held = item if item.is_folder else listing.content_of(item)

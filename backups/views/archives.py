@@ -72,7 +72,7 @@ def browse(request: HttpRequest, pk: int, folder: int = ROOT) -> HttpResponse:
     page = min(max(int(number), 1), 10**6) if number.isdecimal() and len(number) < 9 else 1
     try:
         with Catalog(archive) as listing:
-            here = listing.item(folder)
+            here = listing.at(folder)
             if here is None or not here.is_folder:
                 raise Http404
             count = listing.count(folder)

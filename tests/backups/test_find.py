@@ -200,7 +200,7 @@ def test_however_much_there_is_the_database_is_asked_as_often(
     for day in range(1, 12):
         taken(plan, day, *(entry(b"d/file-%03d" % number, size=day) for number in range(30)))
     api_viewer.get("/api/files?search=file")
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(5):
         assert len(found(api_viewer, search="file")["results"]) == 30
 
 

@@ -21,7 +21,7 @@ def page(client: Client, repository: Repository) -> str:
 
 def test_a_well_repository_says_nothing(as_admin: Client, repository: Repository) -> None:
     shown = page(as_admin, repository)
-    assert 'role="alert"' not in shown
+    assert 'role="alert"' not in shown.partition("<template")[0]
     assert "every 7 days" in shown
 
 

@@ -182,7 +182,7 @@ def test_every_change_is_announced(probe: type[Probe], job: Job, news: News) -> 
     run_now(job)
     events = [event for event in news() if event["channel"] == "jobs"]
     assert events == [
-        {"channel": "jobs", "event": "job", "job": str(job.pk), "type": "probe", "status": status}
+        {"channel": "jobs", "event": "job", "job": str(job.pk), "type": "probe", "status": status, "user": None}
         for status in ("running", "completed")
     ]
 

@@ -143,7 +143,8 @@ FAILURES = [
     (transport.Unreachable, Cause.NETWORK, True), (transport.ConnectionLost, Cause.NETWORK, True),
     (transport.HostKeyUnconfirmed, Cause.AUTHENTICATION, False),
     (transport.HostKeyChanged, Cause.AUTHENTICATION, False),
-    (transport.LoginRefused, Cause.AUTHENTICATION, False), (transport.NoSudo, Cause.AUTHENTICATION, False),
+    (transport.LoginRefused, Cause.AUTHENTICATION, False), (transport.PasswordRefused, Cause.AUTHENTICATION, False),
+    (transport.NoSudo, Cause.AUTHENTICATION, False),
     (transport.TooMuchOutput, Cause.SOURCE, False), (transport.TooLong, Cause.SOURCE, False),
     (transport.NoProgram, Cause.BORG, False), (transport.NoFiles, Cause.AUTHENTICATION, False),
 ]  # fmt: skip
