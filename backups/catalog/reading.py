@@ -117,7 +117,7 @@ class Catalog:
         return found[0] if found else None
 
     def at(self, number: int) -> Item | None:
-        """An entry, or with ROOT everything: for who means that. `item` knows no root, so that no odd 0 is everything."""
+        """An entry, or everything with ROOT, for whoever means that: to `item` a 0 is nothing."""
         if number == ROOT:
             return Item(ROOT, ROOT, b"", "d", "", "", "", self.size, self.files, None, b"", True)
         return self.item(number)
