@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from tests.e2e.machines import log_of
 from tests.e2e.test_story_through_the_api import texts_of_processes
 from tests.servers.conftest import OTHER_HOST_KEY
 
-# They share /etc/sudoers.d/phpborg.
+# They share /etc/sudoers.d/phpborg; the lock below holds also where groups do not.
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("let-in")]
 
 WAYS = {
@@ -35,13 +37,16 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def rules() -> Iterator[None]:
-    """What the tests write into RULES goes, and what was there comes back."""
-    kept = RULES.read_text() if RULES.exists() else None
-    yield
-    RULES.unlink(missing_ok=True)
-    if kept is not None:
-        RULES.write_text(kept)
-        RULES.chmod(0o440)
+    """A machine has one RULES: other runs wait. What the tests write into it goes, and what was there comes back."""
+    with (Path(tempfile.gettempdir()) / "phpborg-test-rules.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = RULES.read_text() if RULES.exists() else None
+        RULES.unlink(missing_ok=True)
+        yield
+        RULES.unlink(missing_ok=True)
+        if kept is not None:
+            RULES.write_text(kept)
+            RULES.chmod(0o440)
 
 
 @contextmanager
