@@ -25,7 +25,7 @@ from tests.e2e.machines import log_of
 from tests.e2e.test_story_through_the_api import texts_of_processes
 from tests.servers.conftest import OTHER_HOST_KEY
 
-# They share /etc/sudoers.d/phpborg; the lock below holds also where groups do not.
+# They share /etc/sudoers.d/phpborg; with other runs too, for which the lock below is.
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread"), pytest.mark.xdist_group("let-in")]
 
 WAYS = {
