@@ -121,4 +121,4 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return timezone.localtime(value).isoformat(timespec="seconds")
     text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+    return text if isinstance(value, int | float) or not text.startswith(FORMULA) else f"'{text}"

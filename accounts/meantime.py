@@ -22,15 +22,17 @@ class Meantime:
     def __init__(self, request: HttpRequest, *filled_in: forms.BaseForm) -> None:
         """Of forms whose initial values are what is stored now."""
         self._fields = [bound for form in filled_in for bound in form]
-        before = dict(part.split(":", 1) for part in request.POST.get(NAME, "").split() if ":" in part)
+        self._before = dict(part.split(":", 1) for part in request.POST.get(NAME, "").split() if ":" in part)
         self._others = [
             bound
             for bound in self._fields
-            if before.get(bound.html_name, _mark(bound)) != _mark(bound) and _plain(bound.data) != _stored(bound)
+            if self._before.get(bound.html_name, _mark(bound)) != _mark(bound) and _plain(bound.data) != _stored(bound)
         ]
+        self._untold = {bound.html_name for bound in self._others}
 
     def is_free(self) -> bool:
         """Whether nobody has saved other values since; says at each field what they saved."""
+        self._untold.clear()
         for bound in self._others:
             words = {"value": _words(bound)[:LONGEST]}
             sentence = _("Meanwhile somebody saved “%(value)s” here. Save again to put yours in its place.") % words
@@ -39,9 +41,11 @@ class Meantime:
 
     @property
     def hidden(self) -> SafeString:
-        """For the form; as soon as a person has seen what others saved, that is what the next save goes by."""
-        marks = " ".join(f"{bound.html_name}:{_mark(bound)}" for bound in self._fields)
-        return format_html('<input type="hidden" name="{}" value="{}">', NAME, marks)
+        """For the form. As soon as a person was told what others saved, and not before, the next save goes by that."""
+        marks = {bound.html_name: _mark(bound) for bound in self._fields}
+        marks |= {name: self._before[name] for name in self._untold}
+        text = " ".join(f"{name}:{mark}" for name, mark in marks.items())
+        return format_html('<input type="hidden" name="{}" value="{}">', NAME, text)
 
 
 def _stored(bound: BoundField) -> list[str] | str:

@@ -53,10 +53,6 @@ class StoredDay:
     compressed: int
     deduplicated: int
 
-    @property
-    def saved(self) -> int:
-        return self.original - self.deduplicated
-
 
 def history(days: int) -> list[StoredDay]:
     """The last `days`, oldest first, today last; without those before anything was written down."""

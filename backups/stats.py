@@ -322,14 +322,13 @@ def days_of(jobs: QuerySet[Job], now: datetime) -> list[Day]:
 # --- Who is largest, who grows, who takes long ------------------------------------------------
 
 
-def largest_servers(user: Viewer) -> tuple[list[tuple[Server, int]], int]:
-    """Servers with the bytes that their largest repositories take, largest first; and what all others take."""
-    repositories = Repository.objects.for_user(user)
-    rows = repositories.order_by("-deduplicated_bytes", "pk").select_related("server")[:REPOSITORIES_SHOWN]
+def largest_servers(user: Viewer) -> list[tuple[Server, int]]:
+    """Servers with the bytes that their largest repositories take, largest first."""
+    repositories = Repository.objects.for_user(user).select_related("server")
     taken: Counter[Server] = Counter()
-    for repository in rows:
+    for repository in repositories.order_by("-deduplicated_bytes", "pk")[:REPOSITORIES_SHOWN]:
         taken[repository.server] += repository.deduplicated_bytes
-    return taken.most_common(), total(repositories).deduplicated - taken.total()
+    return taken.most_common()
 
 
 def growers(user: Viewer, now: datetime) -> list[tuple[Server, int]]:

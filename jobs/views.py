@@ -39,8 +39,12 @@ def index(request: HttpRequest) -> HttpResponseBase:
         return as_csv("jobs", job_table(found))
     page = walk(found, request.GET.get("cursor"), 50)
     types = sorted((str(runner.label), runner.type) for runner in JobRunner.registry.values())
-    unfinished = list(jobs.unfinished().order_by("status", "created_at")[:UNFINISHED_SHOWN])
-    context = {"filter": found, "page": page, "unfinished": unfinished, "job_types": types, **servers}
+    unfinished = jobs.unfinished().order_by("status", "created_at")
+    shown = list(unfinished[:UNFINISHED_SHOWN])
+    context = {
+        "filter": found, "page": page, "unfinished": shown, "job_types": types, **servers,
+        "unfinished_count": unfinished.count() if len(shown) == UNFINISHED_SHOWN else len(shown),
+    }  # fmt: skip
     template = "jobs/_list.html" if request.headers.get("HX-Request-Type") == "partial" else "jobs/list.html"
     return render(request, template, context)
 

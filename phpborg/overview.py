@@ -1,6 +1,7 @@
 """What the dashboard says: counts by the database, and only the servers that need somebody by name."""
 
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -69,12 +70,12 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
 
 def last_end(newest: list[Job], user: User | AnonymousUser) -> tuple[datetime, Server] | None:
     """When the last backup ended that ended well, and whose it was."""
-    for job in newest:
-        if job.status == Job.Status.COMPLETED and job.completed_at and job.server:
-            return job.completed_at, job.server
+    ends = [(job.completed_at, job.server) for job in newest if job.status == Job.Status.COMPLETED]
+    known = [(end, server) for end, server in ends if end and server]
+    if known:
+        return max(known, key=itemgetter(0))
     # Its key first: joined to all that it belongs to, MariaDB would sort all archives.
     archives = Archive.objects.for_user(user)
-    if (pk := archives.values_list("pk", flat=True).first()) is None:
-        return None
-    archive = archives.select_related("server").get(pk=pk)
-    return archive.end, archive.server
+    pk = archives.values_list("pk", flat=True).first()
+    archive = archives.select_related("server").filter(pk=pk).first() if pk else None
+    return (archive.end, archive.server) if archive else None

@@ -6,16 +6,10 @@ from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_GET
 
-from accounts.access import Permission, require
-from accounts.lists import asked_for
 from accounts.models import User
 from backups.filters import ArchiveFilter
 from backups.models import Archive, Plan, Repository
@@ -31,23 +25,6 @@ class Found:
     icon: str
     rows: list[Any]
     all: str  # the address of the list with the same search; "" if these are all
-
-
-@require_GET
-@require(Permission.BACKUP_VIEW)
-def search(request: HttpRequest) -> HttpResponseBase:
-    """A job by its number at once; else what there is of each kind, and the way to a file of that name."""
-    text = asked_for(request, "q")
-    if job := job_of(text, request.user):
-        return redirect("job", pk=job.pk)
-    found = look_everywhere(text, request.user) if text else []
-    if len(found) == 1 and len(found[0].rows) == 1 and found[0].rows[0].name == text:
-        return redirect(found[0].rows[0])
-    return _page(request, text, found)
-
-
-def _page(request: HttpRequest, text: str, found: list[Found]) -> HttpResponse:
-    return render(request, "search.html", {"text": text, "found": found})
 
 
 def job_of(text: str, user: User | AnonymousUser) -> Job | None:

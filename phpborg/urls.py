@@ -5,11 +5,10 @@ from django.urls import include, path
 
 from phpborg import views
 from phpborg.metrics import metrics
-from phpborg.search import search
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
-    path("search", search, name="search"),
+    path("search", views.search, name="search"),
     path("", include("accounts.urls")),
     path("", include("backups.urls")),
     path("", include("servers.urls")),

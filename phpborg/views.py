@@ -1,14 +1,16 @@
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 from redis import RedisError
 
 from accounts.access import Permission, require
+from accounts.lists import asked_for
 from jobs import queue
 from phpborg.errors import CODES
 from phpborg.overview import overview
+from phpborg.search import job_of, look_everywhere
 
 
 @require_GET
@@ -17,6 +19,19 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     """One sentence, what needs somebody, what runs, what is stored."""
     template = "dashboard/_live.html" if request.headers.get("HX-Request-Type") == "partial" else "dashboard/page.html"
     return render(request, template, overview(request.user))
+
+
+@require_GET
+@require(Permission.BACKUP_VIEW)
+def search(request: HttpRequest) -> HttpResponse:
+    """A job by its number at once; else what there is of each kind, and the way to a file of that name."""
+    text = asked_for(request, "q")
+    if job := job_of(text, request.user):
+        return redirect("job", pk=job.pk)
+    found = look_everywhere(text, request.user) if text else []
+    if len(found) == 1 and len(found[0].rows) == 1 and found[0].rows[0].name == text:
+        return redirect(found[0].rows[0])
+    return render(request, "search.html", {"text": text, "found": found})
 
 
 @require_GET

@@ -2,8 +2,6 @@
 (() => {
   "use strict";
 
-  const FEW = .05; // as backups/stats.py
-
   const language = document.documentElement.lang || "en";
   const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
   const number = (value, digits = 0) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
@@ -22,6 +20,7 @@
     const rows = [...table.tBodies[0].rows].map((row) => ({
       name: row.cells[0].dataset.value ?? row.cells[0].textContent.trim(),
       text: row.cells[0].textContent.trim(),
+      mark: row.dataset.mark,
       values: [...row.cells].slice(1).filter((cell) => cell.dataset.value !== undefined).map((cell) => Number(cell.dataset.value)),
     }));
     const heads = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
@@ -91,21 +90,19 @@
         itemStyle: { borderColor: c.back, borderWidth: 1, gapWidth: 1 },
       }],
     }),
-    calendar: ({ rows }, c) => {
+    calendar: ({ rows, heads }, c) => {
       const days = rows.map((row) => row.name).sort();
-      const mark = ([good, suspicious, failed]) => {
-        const bad = suspicious + failed;
-        if (!bad) return good ? 1 : 0;
-        return bad > .5 * (bad + good) ? 4 : bad > FEW * (bad + good) ? 3 : 2;
-      };
+      const marks = { none: c.line, good: c.good, few: c.few, some: c.warn, bad: c.bad }; // Outcome.mark of backups/stats.py
+      const places = Object.keys(marks);
       return {
         tooltip: tooltip(c, (point) => {
           const row = rows.find((one) => one.name === point.value[0]);
-          return [row.text, ...row.values.map((value, position) => `${point.seriesName.split("|")[position]}: ${number(value)}`)].join("\n");
+          return [row.text, ...row.values.map((value, position) => `${heads[position]}: ${number(value)}`)].join("\n");
         }),
-        visualMap: { show: false, type: "piecewise", dimension: 1, pieces: [
-          { value: 0, color: c.line }, { value: 1, color: c.good }, { value: 2, color: c.few }, { value: 3, color: c.warn }, { value: 4, color: c.bad },
-        ] },
+        visualMap: {
+          show: false, type: "piecewise", dimension: 1,
+          pieces: Object.values(marks).map((color, value) => ({ value, color })),
+        },
         calendar: {
           range: [days[0], days[days.length - 1]], left: 32, right: 8, top: 24, bottom: 0, cellSize: ["auto", 16], splitLine: { show: false },
           itemStyle: { color: "transparent", borderColor: c.back, borderWidth: 3 },
@@ -113,8 +110,7 @@
           monthLabel: { color: c.text, nameMap: names("month", "short") }, yearLabel: { show: false },
         },
         series: [{
-          type: "heatmap", coordinateSystem: "calendar", data: rows.map((row) => [row.name, mark(row.values)]),
-          name: [...document.querySelectorAll("#days thead th")].slice(1).map((cell) => cell.textContent).join("|"),
+          type: "heatmap", coordinateSystem: "calendar", data: rows.map((row) => [row.name, places.indexOf(row.mark)]),
         }],
       };
     },

@@ -29,15 +29,15 @@ def index(request: HttpRequest) -> HttpResponseBase:
     if search:
         tagged = Server.tags.through.objects.filter(tag__name__iexact=search).values("server")
         servers = servers.filter(Q(name__icontains=search) | Q(address__icontains=search) | Q(pk__in=tagged))
-    if state in STATES:
-        servers = stats.in_state(servers, State(state))
+    if state:  # what is none finds nothing: a list of everything would be taken for what was asked
+        servers = stats.in_state(servers, State(state)) if state in STATES else servers.none()
     servers = ordered(servers, request, "name", "seen_at", "created_at")
     if is_csv(request):
         return as_csv("servers", table(servers))
     page = Deep(servers, 50).get_page(request.GET.get("page"))
     states = health.of_servers(page.object_list)
     rows = [{"server": server, "health": states[server.pk]} for server in page.object_list]
-    choices = [(state, health.LABELS[State(state)]) for state in STATES]
+    choices = [(each, health.LABELS[each]) for each in STATES]
     context = {"page": page, "rows": rows, "search": search, "state": state, "states": choices}
     return render(request, "servers/list.html", context)
 
@@ -49,7 +49,8 @@ def table(servers: QuerySet[Server]) -> Iterator[tuple[object, ...]]:
     )  # fmt: skip
     for batch in in_batches(servers):
         states = health.of_servers(batch)
-        for server, found in ((server, states[server.pk]) for server in batch):
+        for server in batch:
+            found = states[server.pk]
             yield (
                 server.name, server.address, server.port, server.username, found.label, found.reason,
                 found.last_good_at, found.proved_at, server.borg_version, server.seen_at,

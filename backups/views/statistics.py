@@ -16,15 +16,16 @@ STORAGE_DAYS = 120
 def index(request: HttpRequest) -> HttpResponse:
     """How backups go, what is stored and how it grows: each picture with its numbers."""
     now, user = timezone.now(), request.user
-    servers, others = stats.largest_servers(user)
+    stored, servers = stats.total(Repository.objects.for_user(user)), stats.largest_servers(user)
     context = {
-        "stored": stats.total(Repository.objects.for_user(user)),
+        "stored": stored,
         "rates": stats.rates(now),
         "days": stats.days_of_all(now, WEEKS * 7),
         "storage": growth.history(STORAGE_DAYS),
         "servers": servers,
-        "others": others,
+        "others": stored.deduplicated - sum(taken for _, taken in servers),
         "growers": stats.growers(user, now),
+        "growth_days": stats.GROWTH_OVER.days,
         "slowest": stats.slowest(user),
     }
     return render(request, "statistics/index.html", context)

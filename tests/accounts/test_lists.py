@@ -54,8 +54,9 @@ def test_all_of_a_list_comes_in_batches_in_its_order(three: list[Server], monkey
 
 @pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_a_spreadsheet_runs_nothing(value: str) -> None:
-    """Red without FORMULA: a server called so would be a formula in whoever's table."""
-    assert rows_of(as_csv("x", iter([[value, -1]]))) == [[f"'{value}", "-1"]]
+    """Red without FORMULA: a server called so would be a formula in whoever's table. So would what is no text yet."""
+    named = Server(name=value)
+    assert rows_of(as_csv("x", iter([[value, named, -1, -1.5]]))) == [[f"'{value}", f"'{value}", "-1", "-1.5"]]
 
 
 def test_cells_of_every_kind() -> None:

@@ -69,6 +69,20 @@ def test_what_others_changed_elsewhere_on_the_page_is_not_put_back(as_admin: Cli
     assert Plan.objects.get().compression == "zstd,10"
 
 
+@pytest.mark.parametrize("first", [{"name": ""}, {"name": "mine", "runs": "1"}])
+def test_a_page_that_comes_back_for_another_reason_forgets_nobody(
+    as_admin: Client, plan: Plan, address: str, first: dict[str, str]
+) -> None:
+    """Red without `_untold`: the form comes back with what is stored now, as if somebody had seen it."""
+    sent = fields_of(as_admin.get(address).content.decode())
+    Plan.objects.update(compression="zstd,10")
+    page = as_admin.post(address, sent | first).content.decode()
+    assert "Meanwhile somebody saved" not in page
+    answer = as_admin.post(address, fields_of(page) | {"name": "mine"})
+    assert "Meanwhile somebody saved" in answer.content.decode()
+    assert Plan.objects.get().compression == "zstd,10"
+
+
 def test_who_wants_the_same_as_the_other_is_not_asked(as_admin: Client, plan: Plan, address: str) -> None:
     mine = fields_of(as_admin.get(address).content.decode()) | {"name": "ours"}
     Plan.objects.update(name="ours")

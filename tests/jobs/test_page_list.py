@@ -189,3 +189,11 @@ def test_the_strip_is_empty_when_nothing_runs(as_viewer: Client) -> None:
 def test_the_strip_shows_five_at_most(as_viewer: Client) -> None:
     Job.objects.bulk_create(Job(type="probe", status="running") for _ in range(20))
     assert as_viewer.get("/jobs/strip").content.decode().count("<a ") == 5
+
+
+def test_of_many_that_wait_some_are_shown_and_all_are_counted(as_viewer: Client) -> None:
+    """Red with the number of those shown: a page that says 25 where 30 wait."""
+    Job.objects.bulk_create(Job(type="probe") for _ in range(30))
+    page = as_viewer.get("/jobs").content.decode()
+    assert "30 jobs are running or waiting." in page
+    assert "25 of 30" in page

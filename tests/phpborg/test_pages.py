@@ -106,3 +106,9 @@ def test_a_part_that_is_gone_is_said_in_a_sentence_and_not_with_a_page(as_viewer
     answer = as_viewer.get(f"/jobs/{uuid4()}/live", headers={"HX-Request": "true"})
     assert answer.status_code == 404
     assert "This is gone" in answer.content.decode() and "<html" not in answer.content.decode()
+
+
+def test_a_state_that_there_is_not_finds_no_server(as_viewer: Client, archive: Archive) -> None:
+    """Red when it is left out: a list of all servers would be taken for those at risk."""
+    assert as_viewer.get("/servers?state=at+risk").context["rows"] == []
+    assert len(as_viewer.get("/servers").context["rows"]) == 1
