@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
@@ -145,11 +144,14 @@ def test_every_url_is_a_page_s_the_api_s_or_the_admin_s() -> None:
     assert spaces == {"", "admin"}
 
 
+def with_role(role: str) -> User:
+    return make_user("rolf", role) if role in ROLES else User.objects.create_user("rolf", password=PASSWORD)
+
+
 @pytest.mark.parametrize("role", ["ROLE_ADMIN", "ROLE_OPERATOR", "ROLE_VIEWER", "no role"])
 def test_a_role_gets_in_where_the_table_says_and_nowhere_else(role: str, addresses: dict[str, str]) -> None:
     """With nothing filled in: who may not is told so before anything is said of that."""
-    user = User.objects.create_user("rolf", password=PASSWORD)
-    user.groups.set(Group.objects.filter(name=role))
+    user = with_role(role)
     ApiToken.objects.update(user=user)  # of another's one nobody knows
     client, may_do = page_of(user), ROLES.get(role, frozenset())
     wrong = {}
@@ -196,9 +198,7 @@ def admin_addresses(archive: Archive) -> dict[str, str]:
 def test_only_who_may_change_settings_gets_into_the_admin(role: str, admin_addresses: dict[str, str]) -> None:
     client = Client()
     if role != "nobody":
-        user = User.objects.create_user("rolf", password=PASSWORD)
-        user.groups.set(Group.objects.filter(name=role))
-        client = page_of(user)
+        client = page_of(with_role(role))
     assert len(admin_addresses) > 50
     wrong = {}
     for path, address in admin_addresses.items():
