@@ -585,6 +585,8 @@ class Archive(models.Model):
             ),
             models.Index(fields=["name_lower", "start"], name="archive_by_name"),
             models.Index(fields=["plan", "-taken_at"], name="archive_by_plan_taken"),
+            # What the archives of the last days added: summed up of tens of thousands, without their long rows.
+            models.Index(fields=["start", "server", "deduplicated_bytes"], name="archive_growth"),
         ]
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -209,7 +210,7 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def start(request: HttpRequest, job_type: str, pk: int) -> HttpResponseBase:
-    """Start a job of any type: its parameters as a form, then its page."""
+    """Start a job of any type: its parameters as a form, then its page, or the one of `back`, which shows it too."""
     runner = JobRunner.registry.get(job_type)
     if runner is None:
         raise Http404
@@ -225,12 +226,18 @@ def start(request: HttpRequest, job_type: str, pk: int) -> HttpResponseBase:
         except Refused as refusal:
             if refusal.job:
                 messages.info(request, str(refusal))
-                return redirect("job", pk=refusal.job.pk)
+                return _told_at(request, refusal.job)
             form.add_error(None, str(refusal))
         else:
-            return redirect("job", pk=job.pk)
+            return _told_at(request, job)
     status = 400 if form.errors else 200
     return render(request, "jobs/start.html", {"form": form, "runner": runner, "subject": subject}, status=status)
+
+
+def _told_at(request: HttpRequest, job: Job) -> HttpResponse:
+    back = request.POST.get("back", "")
+    here = back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts=None)
+    return redirect(back) if here else redirect("job", pk=job.pk)
 
 
 @require_GET

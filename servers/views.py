@@ -21,7 +21,7 @@ from servers.forms import PasswordForm, ServerForm
 from servers.models import Server
 from servers.runners.let_in import LetIn
 from servers.runners.test import TestConnection
-from servers.wizard import stations
+from servers.wizard import stations, waits_for_key
 
 
 @require_http_methods(["GET", "POST"])
@@ -89,7 +89,7 @@ def test_context(server: Server) -> dict[str, Any]:
     return {
         "test": test, "steps": TestConnection.shown(test), "let_in": let_in, "let_in_steps": LetIn.shown(let_in),
         "is_ready": is_ready, "found": test.result.get("found") if test and is_ready else None,
-        "stations": how_far,
+        "stations": how_far, "waits_for_key": waits_for_key(server, test),
     }  # fmt: skip
 
 
@@ -132,10 +132,20 @@ def let_in(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("server_access", pk=pk)
 
 
-def start_test(server: Server, user: User) -> None:
+@require_POST
+@require(Permission.SERVER_MANAGE)
+def knock(request: HttpRequest, pk: int) -> HttpResponse:
+    """The open page tests again by itself while somebody pastes the key; what comes of it is told as of any job."""
+    server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
+    if test_context(server)["waits_for_key"]:
+        start_test(server, signed_in(request), Job.Trigger.SYSTEM)
+    return HttpResponse(status=204)
+
+
+def start_test(server: Server, user: User, trigger: Job.Trigger = Job.Trigger.USER) -> None:
     """Test the connection, unless that happens already."""
     try:
-        TestConnection.enqueue(server, user=user)
+        TestConnection.enqueue(server, user=user, trigger=trigger)
     except Refused:
         return
 

@@ -1,11 +1,16 @@
 """From an address to the first backup: the stations of a new server, for the pages on that way."""
 
+from datetime import timedelta
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models import Job
 from servers.models import Server
+
+KNOCKS_FOR = timedelta(minutes=15)  # after a person has tested last: a page that is left open is no reason to go on
+PASTED = {"login", "root"}  # steps of a connection test for which somebody puts something on the server
 
 STATIONS = (
     _("Address"), _("Host key"), _("Way in"), _("Test"), _("What to save"), _("First backup"),
@@ -31,3 +36,13 @@ def stations(server: Server | None, test: Job | None = None) -> list[dict[str, A
         {"label": label, "state": "current" if number == current else "done" if number < current else "ahead"}
         for number, label in enumerate(STATIONS)
     ]
+
+
+def waits_for_key(server: Server, test: Job | None) -> bool:
+    """Whether we were only refused, and somebody is just putting our key there: the open page then knocks by itself."""
+    if not test or test.status != Job.Status.FAILED or server.host_key_changed:
+        return False
+    if PASTED.isdisjoint(step["name"] for step in test.progress.get("steps", []) if step["state"] == "failed"):
+        return False
+    since = timezone.now() - KNOCKS_FOR
+    return Job.objects.filter(type=test.type, server=server, trigger=Job.Trigger.USER, created_at__gte=since).exists()

@@ -1,7 +1,7 @@
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods
 
 from accounts.access import Permission, require, signed_in
 from accounts.query import LARGEST
@@ -16,15 +16,18 @@ ROWS = 200
 OTHERS_SHOWN = 200
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_VIEW)
 def choose(request: HttpRequest, pk: int) -> HttpResponse:
-    """Which other archive: by default the one before of the same plan."""
+    """Which other archive: by default the one before of the same plan. A POST also has them compared."""
     archive = visible(request, pk)
     others = Archive.objects.for_user(request.user).filter(repository=archive.repository).exclude(pk=pk)
-    wanted = request.GET.get("other", "")
+    wanted = (request.POST if request.method == "POST" else request.GET).get("other", "")
     if wanted.isascii() and wanted.isdecimal() and len(wanted) < len(str(LARGEST)):
-        return redirect("archive_differences", pk=pk, other=get_object_or_404(others, pk=int(wanted)).pk)
+        other = get_object_or_404(others, pk=int(wanted))
+        if request.method == "POST":
+            _compare(request, archive, other)
+        return redirect("archive_differences", pk=pk, other=other.pk)
     before = others.filter(plan=archive.plan, start__lt=archive.start).first()
     context = {"archive": archive, "others": others.select_related("plan")[:OTHERS_SHOWN], "before": before}
     return render(request, "archives/diff_choose.html", context)
@@ -37,11 +40,7 @@ def show(request: HttpRequest, pk: int, other: int) -> HttpResponse:
     after = visible(request, pk)
     before = visible(request, other)
     if request.method == "POST":
-        try:
-            DiffArchives.enqueue(after, user=signed_in(request), other=before.pk)
-        except Refused as refusal:
-            if refusal.job is None:
-                messages.error(request, str(refusal))
+        _compare(request, after, before)
         return redirect("archive_differences", pk=pk, other=other)
     if before.repository_id != after.repository_id or before == after:
         raise Http404
@@ -51,6 +50,20 @@ def show(request: HttpRequest, pk: int, other: int) -> HttpResponse:
             return render(request, "archives/diff.html", {**context, **_folder(found, request)})
     except NotCompared:
         return render(request, "archives/diff_unmade.html", {**context, "job": _job(after, before)})
+
+
+def _compare(request: HttpRequest, after: Archive, before: Archive) -> None:
+    """Unless it is done already, or happens just now."""
+    try:
+        with Diff(before, after):
+            return
+    except NotCompared:
+        pass
+    try:
+        DiffArchives.enqueue(after, user=signed_in(request), other=before.pk)
+    except Refused as refusal:
+        if refusal.job is None:
+            messages.error(request, str(refusal))
 
 
 def _folder(found: Diff, request: HttpRequest) -> dict[str, object]:

@@ -27,6 +27,8 @@ from servers.models import Server
 from servers.runners.test import found_on
 from servers.wizard import stations
 
+SERVERS_SHOWN = 50  # to add a plan to; the others are a page away
+
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
@@ -39,7 +41,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
         return as_csv("plans", table(plans))
     page = Deep(plans, 50).get_page(request.GET.get("page"))
     rows = [{"plan": plan, "health": health.of_plan(plan)} for plan in page.object_list]
-    servers = Server.objects.for_user(request.user).filter(enabled=True).order_by("name")[:200]
+    servers = Server.objects.for_user(request.user).filter(enabled=True).only("name").order_by("name")[:SERVERS_SHOWN]
     return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers, "search": search})
 
 

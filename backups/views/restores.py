@@ -32,7 +32,7 @@ class RestorePage(RestoreForm):
         for name, first in {"server": archive.server_id, "where": "directory", "existing": "overwrite"}.items():
             self.fields[name].initial = first
         self.fields["owners"].initial = True
-        others = Server.objects.for_user(user).usable().exclude(pk=archive.server_id)[:SERVERS_SHOWN]
+        others = Server.objects.for_user(user).usable().only("name").exclude(pk=archive.server_id)[:SERVERS_SHOWN]
         self.names = {archive.server_id: str(archive.server), **{server.pk: str(server) for server in others}}
         self.fields["server"].choices = list(self.names.items())  # type: ignore[attr-defined]  # as its kind has
 

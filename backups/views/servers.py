@@ -15,6 +15,7 @@ from backups import health, stats
 from backups.health import State
 from backups.models import Archive, Plan
 from jobs.models import Job
+from jobs.paging import row_by_row
 from servers.models import Server
 
 STATES = (State.PROTECTED, State.ATTENTION, State.AT_RISK, State.UNKNOWN)
@@ -67,12 +68,13 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     )
     tab = request.GET.get("tab", TABS[0])
     archives = Archive.objects.for_user(request.user).filter(server=server).with_scope()
-    jobs = Job.objects.for_user(request.user).filter(server=server).with_scope()
+    visible = Job.objects.for_user(request.user).with_scope()
+    jobs = visible.filter(server=server)
     context = {
         "server": server,
         "health": health.of_server(server),
         "plans": [{"plan": plan, "health": health.of_plan(plan)} for plan in server.plans.all()],
-        "running": jobs.running().first(),
+        "running": visible.running().filter(row_by_row(Q(server=server))).first(),  # of few, not of all its jobs
         "tab": tab if tab in TABS else TABS[0],
         "tabs": TABS,
         "last_archive": archives.first(),

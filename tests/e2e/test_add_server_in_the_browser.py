@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,25 @@ def enter(page: Page, password: str) -> None:
     page.get_by_label("Password of the SSH user").fill(password)
     with page.expect_navigation():
         page.get_by_role("button", name="Put the key there").click()
+
+
+def test_the_page_knocks_while_somebody_puts_the_key_there(new_page: Callable[..., Page], sshd: Sshd) -> None:
+    """Nothing is pressed after the key is there."""
+    page = new_page()
+    page.goto("/servers/add")
+    page.get_by_label("Name").fill("knocked-1")
+    page.get_by_label("Address").fill("127.0.0.1")
+    page.get_by_label("SSH port").fill(str(sshd.port))
+    page.get_by_label("SSH user").fill(getpass.getuser())
+    page.get_by_label("run borg with sudo").uncheck()
+    page.get_by_role("button", name="Go on to access").click()
+    key = page.locator(".command code").first.inner_text()
+    page.get_by_role("button", name="The fingerprint is right: confirm").click(timeout=20_000)
+    expect(page.get_by_text("Waiting for the server")).to_be_visible(timeout=20_000)
+    with sshd.authorized_keys.open("a") as file:
+        file.write(next(part for part in key.split("'") if part.startswith("restrict ")) + "\n")
+    expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=40_000)
+    expect(page.get_by_text("Waiting for the server")).to_have_count(0)
 
 
 def test_a_password_lets_us_in_and_is_forgotten(

@@ -44,6 +44,19 @@ def test_the_button_starts_the_job(as_operator: Client, operator: User, deep: ty
     assert (job.type, job.payload, job.user, job.trigger) == ("probe", {"depth": 3}, operator, "user")
 
 
+ELSEWHERE = ("", "//evil.example", "/\\evil.example", "https://evil.example/", "javascript:alert(1)", "evil")
+
+
+@pytest.mark.parametrize(
+    ("back", "leads_to"), [("/servers/7/access", "/servers/7/access"), *((wrong, "/jobs/") for wrong in ELSEWHERE)]
+)
+def test_a_page_that_shows_the_job_has_its_visitor_back(
+    as_operator: Client, probe: type[Probe], server: Server, back: str, leads_to: str
+) -> None:
+    """And no other site has."""
+    assert as_operator.post(path(server), {"back": back})["Location"].startswith(leads_to)
+
+
 def test_a_type_without_parameters_is_started_by_the_button_alone(
     as_operator: Client, probe: type[Probe], server: Server
 ) -> None:

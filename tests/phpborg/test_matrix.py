@@ -35,7 +35,8 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "servers": (SEE_SERVERS, LOOK), "server": (SEE_SERVERS, LOOK), "server_add": (MANAGE_SERVERS, FILL_IN),
     "server_edit": (MANAGE_SERVERS, FILL_IN), "server_access": (MANAGE_SERVERS, LOOK),
     "server_steps": (MANAGE_SERVERS, LOOK), "server_host_key": (MANAGE_SERVERS, ACT),
-    "server_let_in": (MANAGE_SERVERS, ACT), "server_delete": (MANAGE_SERVERS, FILL_IN),
+    "server_knock": (MANAGE_SERVERS, ACT), "server_let_in": (MANAGE_SERVERS, ACT),
+    "server_delete": (MANAGE_SERVERS, FILL_IN),
 
     "plans": (VIEW, LOOK), "plan": (VIEW, LOOK), "plan_retention": (VIEW, LOOK), "plan_runs": (MANAGE, LOOK),
     "plan_add": (MANAGE, FILL_IN), "plan_edit": (MANAGE, FILL_IN), "plan_delete": (MANAGE, FILL_IN),
@@ -56,7 +57,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "archive_download": (RESTORE, LOOK), "archive_preview": (RESTORE, LOOK), "archive_image": (RESTORE, LOOK),
     "archive_restore": (RESTORE, FILL_IN), "archive_delete": (DELETE, FILL_IN),
     "archive_pin": (MANAGE, ACT), "archive_comment": (MANAGE, ACT), "archive_trust": (MANAGE, ACT),
-    "archive_diff": (VIEW, LOOK), "archive_differences": (VIEW, FILL_IN),
+    "archive_diff": (VIEW, FILL_IN), "archive_differences": (VIEW, FILL_IN),
 
     "jobs": (VIEW, LOOK), "jobs_strip": (VIEW, LOOK), "job": (VIEW, LOOK), "job_live": (VIEW, LOOK),
     "job_toast": (VIEW, LOOK), "job_log": (Permission.LOGS_VIEW, LOOK), "job_cancel": (CREATE, ACT),

@@ -2,10 +2,12 @@
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from jobs.models import Job
 from servers.models import Server
 from servers.ssh.remote import HostKey
+from servers.wizard import KNOCKS_FOR
 from tests.servers.conftest import FINGERPRINT, OTHER_HOST_KEY
 
 pytestmark = pytest.mark.django_db
@@ -137,3 +139,41 @@ def test_only_who_manages_servers_sees_it(
     assert as_viewer.get(f"/servers/{server.pk}/{path}").status_code == 403
     assert as_admin.post(f"/servers/{server.pk}/{path}").status_code == 405
     assert as_admin.get(f"/servers/999/{path}").status_code == 404
+
+
+REFUSED = {
+    "status": Job.Status.FAILED,
+    "progress": {"steps": [{"name": "login", "state": "failed", "text": "It refuses our key."}]},
+}
+UNREACHABLE = {"steps": [{"name": "reach", "state": "failed", "text": "Nobody answers."}]}
+
+
+def knock(client: Client, server: Server) -> int:
+    """How many tests wait afterwards."""
+    assert client.post(f"/servers/{server.pk}/access/knock").status_code == 204
+    return Job.objects.filter(server=server, status=Job.Status.PENDING, trigger=Job.Trigger.SYSTEM).count()
+
+
+def test_while_somebody_puts_the_key_there_the_page_knocks_by_itself(as_admin: Client, server: Server) -> None:
+    a_test(server, **REFUSED)
+    assert f'hx-post="/servers/{server.pk}/access/knock" hx-trigger="every' in steps(as_admin, server)
+    assert knock(as_admin, server) == 1
+    assert knock(as_admin, server) == 1, "one that waits is enough"
+    assert "access/knock" not in steps(as_admin, server)
+
+
+@pytest.mark.parametrize("changes", [{}, {"progress": UNREACHABLE, "status": Job.Status.FAILED}])
+def test_it_knocks_for_nothing_else(as_admin: Client, server: Server, changes: dict[str, object]) -> None:
+    """Neither when all is well nor when nobody answers."""
+    a_test(server, **changes)
+    assert "access/knock" not in steps(as_admin, server)
+    assert knock(as_admin, server) == 0
+
+
+def test_it_does_not_knock_for_ever(as_admin: Client, server: Server) -> None:
+    """Red when its own tests count as somebody who is there."""
+    before = a_test(server, **REFUSED)
+    a_test(server, **REFUSED, trigger=Job.Trigger.SYSTEM)
+    Job.objects.filter(pk=before.pk).update(created_at=timezone.now() - KNOCKS_FOR)
+    assert "access/knock" not in steps(as_admin, server)
+    assert knock(as_admin, server) == 0
