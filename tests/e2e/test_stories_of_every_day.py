@@ -247,14 +247,25 @@ def test_a_name_is_found_from_every_page(page: Page, mine: Mine) -> None:
 
 
 def test_an_archive_is_deleted_by_who_types_its_name(page: Page, mine: Mine) -> None:
+    """But not the last good one of its plan."""
     page.goto(mine.plan)
     page.locator("td.name a").first.click()
-    address, name = page.url, page.locator("dl.facts dd.mono").first.inner_text()
+    confirm_deletion(page)
+    expect(page.get_by_role("alert").first).to_contain_text("This is the last good archive of its plan")
+
+    page.goto(mine.older)
+    if button(page, "Unpin").count():
+        button(page, "Unpin").click()
+    confirm_deletion(page)
+    expect(page.locator(STATE)).to_contain_text("completed", timeout=JOB)
+    assert page.goto(mine.older).status == 404  # type: ignore[union-attr]
+
+
+def confirm_deletion(page: Page) -> None:
+    name = page.locator("dl.facts dd.mono").first.inner_text()
     link(page, "Delete").click()
     page.get_by_label("to confirm").fill("another")
     button(page, "Delete archive").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Delete the archive")
+    expect(page.get_by_text("Type the archive's name to confirm.")).to_be_visible()
     page.get_by_label("to confirm").fill(name)
     button(page, "Delete archive").click()
-    expect(page.locator(STATE)).to_contain_text("completed", timeout=JOB)
-    assert page.goto(address).status == 404  # type: ignore[union-attr]
