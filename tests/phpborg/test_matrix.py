@@ -27,6 +27,7 @@ LOOK, ACT, FILL_IN = ("get",), ("post",), ("get", "post")
 PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "dashboard": (VIEW, LOOK), "search": (VIEW, LOOK),
     "login": (PUBLIC, FILL_IN), "logout": (PUBLIC, ACT),
+    "settings": (Permission.CONFIG_MANAGE, FILL_IN), "settings_mail_test": (Permission.CONFIG_MANAGE, FILL_IN),
     "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
     "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
