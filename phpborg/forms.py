@@ -54,7 +54,6 @@ class Setting(NamedTuple):
     is_set: bool  # by somebody: it follows the environment no more
     is_unset: bool  # as the form is filled in
     is_secret: bool
-    default: str
 
 
 class Section(NamedTuple):
@@ -73,7 +72,7 @@ class SettingsForm(forms.Form):
         self.unset = frozenset(unset) & self.fields.keys()
         for name, field in self.fields.items():
             field.label = LABELS[name]
-            field.help_text = f"{field.help_text} {bounds(name)}".strip()
+            field.help_text = " ".join(filter(None, (str(field.help_text), bounds(name), default_words(name))))
             if isinstance(field, TimeZoneField):
                 empty = [] if field.required else [("", _("that of whoever makes the plan"))]
                 _offer(field, [*empty, *((zone, zone) for zone in sorted(zone_names()))])
@@ -102,7 +101,7 @@ class SettingsForm(forms.Form):
             yield Section(title, [self._setting(name.lower(), set_here) for name in names])
 
     def _setting(self, name: str, set_here: Collection[str]) -> Setting:
-        return Setting(self[name], name in set_here, name in self.unset, is_secret(name), default_words(name))
+        return Setting(self[name], name in set_here, name in self.unset, is_secret(name))
 
 
 def _offer(field: forms.Field, choices: list[tuple[str, str]]) -> None:
@@ -130,12 +129,9 @@ def of_number(field: forms.IntegerField) -> tuple[int, int]:
 
 
 def default_words(name: str) -> str:
-    """What the environment has for it; of a secret only that it has one."""
-    default, field = settings.CONSTANCE_CONFIG[name.upper()][0], fields()[name]
-    if default in ("", []):
-        return _("none")
+    """As “Default: 365.”, which the environment gives; "" of a secret."""
+    default = settings.CONSTANCE_CONFIG[name.upper()][0]
     if is_secret(name):
-        return _("the environment's")
-    if isinstance(field, forms.ChoiceField):
-        return str(default)
-    return ", ".join(map(count, default)) if isinstance(default, list) else str(default)
+        return ""
+    shown = ", ".join(map(str, default)) if isinstance(default, list) else str(default)
+    return _("Default: %(default)s.") % {"default": shown or _("none")}
