@@ -1,12 +1,13 @@
 """`/api/settings`: the live settings, which belong to no app alone."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, cast
 
 from constance.models import Constance
 from django import forms
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -55,6 +56,13 @@ class ConfigChangeSerializer(StrictSerializer):
         }
 
 
+def refuse_missing(sent: Collection[str]) -> None:
+    """Raises ValidationError: by itself a form takes for empty what may be empty and is not there."""
+    missing = [name for name in fields() if name not in sent and not is_secret(name)]
+    if missing:
+        raise ValidationError({name: [str(fields()[name].error_messages["required"])] for name in missing})
+
+
 def shown(name: str) -> str:
     return f"{name}_set" if is_secret(name) else name
 
@@ -85,5 +93,6 @@ class ConfigViewSet(GenericViewSet[Any]):
             unset = [name for name, value in sent.items() if value is None and name in fields()]
             only_shown = {shown(name) for name in fields()} - fields().keys()  # which a GET has, too
             sent = {name: value for name, value in sent.items() if name not in only_shown}
+            refuse_missing(sent)
         values = validated(SettingsForm, sent, unset=unset)
         return Response(ConfigSerializer(config.change(values, unset=unset, request=request)).data)

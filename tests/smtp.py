@@ -53,7 +53,8 @@ class Post:
         if "DATA" not in self.replies:
             self.messages.append(message_from_bytes(envelope.content, policy=default))
             self.recipients += envelope.rcpt_tos
-            self.encrypted.append(session.ssl is not None)
+            transport: Any = server.transport
+            self.encrypted.append(transport.get_extra_info("sslcontext") is not None)
         return self.replies.get("DATA", "250 OK")
 
     def authenticate(self, server: SMTP, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
