@@ -1,6 +1,5 @@
 from datetime import timedelta
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
@@ -8,7 +7,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import PERMISSION_LABELS, can
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, User, zone_names
 from accounts.throttle import refuse_impatient
 
 
@@ -32,7 +31,7 @@ class ProfileForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zones = [(zone, zone) for zone in sorted(available_timezones())]
+        zones = [(zone, zone) for zone in sorted(zone_names())]
         self.fields["time_zone"].choices = [("", _("As the site")), *zones]  # type: ignore[attr-defined]
 
 

@@ -20,5 +20,5 @@ class PreferencesMiddleware:
         if isinstance(user, User) and user.language:
             translation.activate(user.language)
             request.LANGUAGE_CODE = user.language
-        with timezone.override(ZoneInfo(zone) if zone else None):
+        with timezone.override(ZoneInfo(zone) if zone else None):  # without one the site's: phpborg/middleware.py
             return self.get_response(request)

@@ -24,6 +24,7 @@ from accounts.models import AuditEntry, User
 
 FAILED = "login.failed"
 REFUSED = "token.refused"
+SETUP_REFUSED = "setup.refused"
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
 PER_ADDRESS = 30
@@ -48,6 +49,20 @@ def seconds_before_refresh(request: HttpRequest) -> int:
     now = timezone.now()
     refused = AuditEntry.objects.filter(action=REFUSED, address=audit.address_of(request), at__gt=now - WINDOW)
     return _wait(refused.order_by("-at"), PER_ADDRESS, now)
+
+
+def refuse_guesses(request: HttpRequest) -> None:
+    """Raise ValidationError while no token of the first run is looked at from this address."""
+    now = timezone.now()
+    wrong = AuditEntry.objects.filter(action=SETUP_REFUSED, address=audit.address_of(request), at__gt=now - WINDOW)
+    if wait := _wait(wrong.order_by("-at"), PER_ACCOUNT_AND_ADDRESS, now):
+        minutes = -(-wait // 60)
+        sentence = ngettext(
+            "Too many wrong tokens. Try again in %(minutes)s minute.",
+            "Too many wrong tokens. Try again in %(minutes)s minutes.",
+            minutes,
+        )
+        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
 
 
 def _wait(tries: QuerySet[AuditEntry], limit: int, now: datetime) -> int:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import validate_time_zone
+from accounts.models import validate_time_zone, zone_names
 from accounts.throttle import refuse_another
 from backups import schedule
 from backups.borg.results import Unreadable, parse_key
@@ -32,6 +32,7 @@ from backups.proposal import Proposal
 from backups.schedule import EVERY_HOURS, LAST_DAY, InvalidSchedule, Plain, Repeat, Schedule
 from backups.sources.base import SourceKind
 from backups.sources.files import FilesForm
+from jobs.config import config
 from servers.models import Server, validate_address, validate_name, validate_user_name
 
 ALREADY_THERE = _("A storage pool is there already.")
@@ -183,6 +184,9 @@ class PlanForm(forms.ModelForm[Plan]):
         pools.queryset = StoragePool.objects.all()
         for name in PROOF:
             self.fields[name].required = False  # empty: as it was
+        if self.instance.pk is None:
+            for name, value in usual().items():
+                setattr(self.instance, name, value)
         if not self.is_bound and self.instance.pk is None:
             self._suggest(repository, pools)
 
@@ -200,7 +204,10 @@ class PlanForm(forms.ModelForm[Plan]):
             self.initial.setdefault("repository", only)
         else:
             self.initial.setdefault("new_repository_in", pools.queryset.first())
-        self.initial.setdefault("retention", RetentionPolicy.objects.first())
+        policies = RetentionPolicy.objects.all()
+        self.initial.setdefault("retention", policies.filter(name=config.PLAN_RETENTION).first() or policies.first())
+        for name, value in usual().items():
+            self.initial.setdefault(name, value)
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
@@ -280,7 +287,7 @@ class ScheduleForm(forms.Form):
         self.plan = plan
         zones = self.fields["time_zone"].widget
         assert isinstance(zones, forms.Select)
-        zones.choices = [(zone, zone) for zone in schedule.zone_names()]
+        zones.choices = [(zone, zone) for zone in sorted(zone_names())]
 
     @staticmethod
     def _initial(plan: Plan) -> dict[str, Any]:
@@ -402,8 +409,19 @@ class PlanWithFiles:
 
 
 def suggested_plan() -> Plan:
-    """What the form for a new one shows: daily at two, where the person is."""
-    return Plan(schedule="0 2 * * *", time_zone=timezone.get_current_timezone_name())
+    """When a new one runs, as its form shows it: by the settings, and where the person is unless they say where."""
+    return Plan(schedule=config.PLAN_SCHEDULE, time_zone=config.PLAN_TIME_ZONE or timezone.get_current_timezone_name())
+
+
+def usual() -> dict[str, Any]:
+    """What the settings say of a new plan whose maker says nothing else, on the page and over the API.
+
+    Neither when it runs nor what is deleted: over the API nothing happens by itself that nobody has asked for.
+    """
+    return {
+        "compression": config.PLAN_COMPRESSION, "proof_days": config.PLAN_PROOF_DAYS,
+        "proof_files": config.PLAN_PROOF_FILES,
+    }  # fmt: skip
 
 
 def free_name(wish: str, pool: StoragePool) -> str:

@@ -4,12 +4,14 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import DateTimeField, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from backups import diffs, growth, mounts, scratch
+from backups.borg import commands
 from backups.borg.commands import Depth
 from backups.models import Mount, Plan, Repository
 from backups.runners.check import CheckRepository
@@ -19,11 +21,14 @@ from backups.runners.knock import KnockServer
 from backups.runners.proof import ProveRestore
 from backups.runners.unmount import UnmountArchive
 from backups.schedule import share_of
+from jobs import queue
 from jobs.config import config
 from jobs.models import Job
 from jobs.periodic import every, first_of_all
 from jobs.runner import JobRunner, Refused, subject_key
 from servers.models import Server
+from servers.ssh.local import Local
+from servers.ssh.transport import NoProgram, run
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +138,16 @@ def unmount_expired() -> int:
     half_made = Q(mounted_at=None) & (Q(job=None) | Q(job__status__in=Job.FINAL))
     over = Mount.objects.filter(Q(expires_at__lte=timezone.now()) | half_made).select_related("archive", "job")
     return _start(UnmountArchive, over.order_by("expires_at"), patience=timedelta(minutes=10))
+
+
+@first_of_all
+def note_borg() -> None:
+    """For the page with the settings: no web process runs a borg, and it may be on another machine."""
+    try:
+        said = run(Local(), commands.version(settings.BORG_PATH), lambda: None).stdout.decode("utf-8", "replace")
+    except NoProgram as error:
+        said = str(error)
+    queue.note_borg(mounts.this_machine(), said.strip()[:100])
 
 
 @first_of_all

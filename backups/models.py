@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import encryption
 from accounts.access import Permission, can
 from accounts.models import User, validate_time_zone
+from backups.fields import validate_compression
 from jobs.config import config
 from servers.models import Server, SshAccount, validate_address, validate_name, validate_user_name
 from servers.ssh.openssh import Identity
@@ -27,10 +28,6 @@ from servers.ssh.transport import HostKeyUnconfirmed
 validate_pool_path = RegexValidator(
     r"\A(\./?|\.?(/[A-Za-z0-9._@+-]+)+/?)\Z",
     _("Enter a path from the root, of letters, digits and . _ @ + - only, as /srv/borg."),
-)
-validate_compression = RegexValidator(
-    r"\A(auto,)?(none|lz4|zstd(,([1-9]|1\d|2[0-2]))?|zlib(,[0-9])?|lzma(,[0-9])?)\Z",
-    _("Enter none, lz4, zstd, zlib or lzma, with a level if you like (zstd,9)."),
 )
 
 

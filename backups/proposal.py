@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from django.core.exceptions import ValidationError
 
-from backups.models import Archive, Repository, validate_compression
+from backups.fields import validate_compression
+from backups.models import Archive, Repository
 from backups.sources.base import LINE_BYTES, MOST_LINES
 
 MOST_WORDS = 10_000

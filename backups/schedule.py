@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from django.utils.dates import WEEKDAYS
@@ -49,11 +49,6 @@ Window = tuple[int, int]  # minutes since Monday 0:00, from and to; the end may 
 
 class InvalidSchedule(ValueError):
     """The sentence says what is wrong."""
-
-
-@cache  # reading them all takes 45 ms
-def zone_names() -> list[str]:
-    return sorted(available_timezones())
 
 
 # --- Cron expressions -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from accounts.models import validate_time_zone
 from accounts.strict import StrictModelSerializer, StrictSerializer
 from backups import schedule
 from backups.catalog import Item
-from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm
+from backups.forms import ALREADY_THERE, LIES_THERE, AccountForm, usual
 from backups.models import (
     MOST_PROOF_FILES,
     Archive,
@@ -32,6 +32,7 @@ from backups.runners.proof import NEWEST, RANDOM
 from backups.runners.restore import RestoreForm
 from backups.schedule import InvalidSchedule
 from backups.sources.base import SourceKind
+from jobs.config import config
 from jobs.models import Job
 from jobs.starting import validated
 from servers.models import Server
@@ -215,8 +216,9 @@ class PlanSerializer(StrictModelSerializer[Plan]):
 
     @transaction.atomic
     def create(self, validated_data: dict[str, Any]) -> Plan:
-        validated_data.setdefault("time_zone", self.context["request"].user.time_zone or settings.TIME_ZONE)
-        plan = super().create(validated_data)
+        own = self.context["request"].user.time_zone
+        zone = config.PLAN_TIME_ZONE or own or config.TIME_ZONE
+        plan = super().create({**usual(), "time_zone": zone, **validated_data})
         reschedule(plan)
         return plan
 

@@ -7,7 +7,8 @@ database for one at a time, store a default because it was read, and take a data
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,8 @@ from django.db import Error, close_old_connections, connection, transaction
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-from accounts import audit
+from accounts import audit, encryption
+from jobs.fields import SecretField
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +39,46 @@ Values = dict[str, Any]  # by their names in lower case, as forms and API have t
 def fields() -> dict[str, forms.Field]:
     """A field of a form for each, with its sentence and its bounds."""
     found = {}
-    for name, (default, sentence, kind) in settings.CONSTANCE_CONFIG.items():
+    for name, (_default, sentence, kind) in settings.CONSTANCE_CONFIG.items():
         field_class, bounds = FIELDS[kind]
-        found[name.lower()] = field_class(label=name, help_text=sentence, initial=default, **bounds)
+        found[name.lower()] = field_class(label=name, help_text=sentence, **bounds)
     return found
 
 
-@cache
-def form_class() -> type[forms.Form]:
-    """All of them together: a page's form, and what the API takes."""
-    return type("ConfigForm", (forms.Form,), dict(fields()))
+@dataclass(frozen=True)
+class Secret:
+    """What is stored encrypted. Only who needs it opens it; nothing else tells more than whether there is one."""
+
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> "Secret":
+        return cls(encryption.encrypt(text)) if text else cls()
+
+    def __bool__(self) -> bool:
+        return bool(self.token)
+
+    def open(self) -> str:
+        """Raises WrongKey."""
+        return encryption.decrypt(self.token) if self.token else ""
+
+
+def is_secret(name: str) -> bool:
+    return isinstance(fields()[name], SecretField)
 
 
 def defaults() -> Values:
-    return {name.lower(): default for name, (default, *_) in settings.CONSTANCE_CONFIG.items()}
+    found = {name.lower(): default for name, (default, *_) in settings.CONSTANCE_CONFIG.items()}
+    return {name: Secret.of(default) if is_secret(name) else default for name, default in found.items()}
 
 
 def refuse_defaults() -> None:
     """Raise ImproperlyConfigured when one that the environment gives is out of bounds."""
-    for name, default in defaults().items():
+    for name, (default, *_) in settings.CONSTANCE_CONFIG.items():
         try:
-            fields()[name].clean(default)
+            fields()[name.lower()].clean(default)
         except ValidationError as error:
-            raise ImproperlyConfigured(f"{name.upper()}: {' '.join(error.messages)}") from error
+            raise ImproperlyConfigured(f"{name}: {' '.join(error.messages)}") from error
 
 
 class Config:
@@ -91,10 +110,21 @@ class Config:
         """Whoever wants to know one next reads them anew."""
         self._until = 0.0
 
-    def change(self, values: Mapping[str, Any], *, request: HttpRequest | Request | None = None) -> Values:
+    def set_here(self) -> frozenset[str]:
+        """The names of those that somebody has set; the others follow the environment."""
+        return frozenset(self._fitting(_stored()))
+
+    def change(
+        self,
+        values: Mapping[str, Any],
+        *,
+        unset: Collection[str] = (),
+        request: HttpRequest | Request | None = None,
+    ) -> Values:
         """Store what is different in `values`, which fit, and return all of them as they are then.
 
-        What is as it was stays as it is: if nobody has set it, it goes on following the environment.
+        What is as it was stays as it is: if nobody has set it, it goes on following the environment. So does a secret
+        that is empty. What is `unset` follows the environment again.
         """
         with transaction.atomic():
             # One at a time, also when the first row of a setting is yet to be made: the row of their table's own name.
@@ -102,13 +132,20 @@ class Config:
             stored = _stored()
             fitting = self._fitting(stored)
             before = {**defaults(), **fitting}
-            after = {**before, **values}
+            after = {**before, **_sealed(values), **{n: v for n, v in defaults().items() if n in unset}}
             changed = sorted(name for name in after if after[name] != before[name])
-            for name in {*changed, *(values.keys() & stored.keys() - fitting.keys())}:
-                Constance.objects.update_or_create(key=name.upper(), defaults={"value": dumps(after[name])})
-            if changed:
-                detail = {"before": {n: before[n] for n in changed}, "after": {n: after[n] for n in changed}}
-                audit.record("settings.changed", request=request, detail=detail)
+            mended = values.keys() & stored.keys() - fitting.keys()
+            for name in {*changed, *mended} - {*unset}:
+                Constance.objects.update_or_create(key=name.upper(), defaults={"value": _as_stored(after[name])})
+            dropped = sorted(stored.keys() & {*unset})
+            Constance.objects.filter(key__in=[name.upper() for name in dropped]).delete()
+            if changed or dropped:
+                detail = {
+                    side: {n: _told(of[n]) for n in changed} for side, of in (("before", before), ("after", after))
+                }
+                audit.record(
+                    "settings.changed", request=request, detail=detail | ({"unset": dropped} if dropped else {})
+                )
             transaction.on_commit(self.forget)
         return after
 
@@ -119,12 +156,42 @@ class Config:
             if (name, text) in self._told:
                 continue
             try:
-                found[name] = fields()[name].clean(loads(text))
+                found[name] = _from_store(name, text)
             except UNFIT as error:
                 why = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-                logger.warning("The setting %s cannot be %.200r, its default counts: %s", name.upper(), text, why)
+                shown = "what is stored" if is_secret(name) else f"{text!r:.200}"
+                logger.warning("The setting %s cannot be %s, its default counts: %s", name.upper(), shown, why)
                 self._told.add((name, text))
         return found
+
+
+def _from_store(name: str, text: str | None) -> Any:
+    """Raises one of UNFIT."""
+    value = loads(text)
+    if not is_secret(name):
+        return fields()[name].clean(value)
+    if not isinstance(value, str):
+        raise ValidationError("It is no encrypted text.")
+    return Secret(value)
+
+
+def _as_stored(value: Any) -> str:
+    text: str = dumps(value.token if isinstance(value, Secret) else value)
+    return text
+
+
+def _sealed(values: Mapping[str, Any]) -> Values:
+    """The same with secrets encrypted, without those that are to stay as they were."""
+    return {
+        name: Secret.of(value) if isinstance(value, str) and is_secret(name) else value
+        for name, value in values.items()
+        if value or not is_secret(name)
+    }
+
+
+def _told(value: Any) -> Any:
+    """As the audit trail has it."""
+    return ("set" if value else "") if isinstance(value, Secret) else value
 
 
 def _stored() -> dict[str, str | None]:

@@ -1,10 +1,15 @@
 """Fields of forms that Django does not have."""
 
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext_lazy as _
+
+from accounts.models import validate_time_zone
 
 
 class WholeNumbersField(forms.Field):
@@ -34,3 +39,48 @@ class WholeNumbersField(forms.Field):
 
     def prepare_value(self, value: Any) -> Any:
         return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+class SiteAddressField(forms.CharField):
+    """Where this site is, for links: a scheme and a host that it answers to."""
+
+    widget = forms.URLInput
+    default_error_messages: ClassVar = {
+        "no_address": _("Enter an address as https://backup.example.org: nothing behind the host and its port."),
+        "not_answered": _(
+            "phpBorg does not answer to “%(host)s”: name it in ALLOWED_HOSTS first, and restart the web."
+        ),
+    }
+
+    def to_python(self, value: Any) -> str:
+        return (super().to_python(value) or "").rstrip("/")
+
+    def validate(self, value: str) -> None:
+        super().validate(value)
+        try:
+            parts = urlsplit(value)
+            is_one = parts.geturl() == f"{parts.scheme}://{parts.netloc}" and parts.port != 0
+        except ValueError:
+            is_one = False
+        host, _port = split_domain_port(parts.netloc) if is_one else ("", "")
+        if not host or parts.scheme not in ("http", "https") or not value.isascii():
+            raise ValidationError(self.error_messages["no_address"], code="no_address")
+        if not validate_host(host, settings.ALLOWED_HOSTS):
+            raise ValidationError(self.error_messages["not_answered"], code="not_answered", params={"host": host})
+
+
+class TimeZoneField(forms.CharField):
+    widget = forms.Select  # which of them there are the form says that shows it
+    default_validators = [validate_time_zone]
+
+
+class SecretField(forms.CharField):
+    """What is never shown again. Empty: as it was."""
+
+    widget = forms.PasswordInput
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"required": False, "strip": False, **kwargs})
+
+    def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
+        return {**super().widget_attrs(widget), "autocomplete": "new-password"}

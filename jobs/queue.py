@@ -18,6 +18,7 @@ from redis.client import Pipeline
 from rq import Queue, Worker, worker_registration
 from rq.executions import Execution
 from rq.job import Job as Message
+from rq.worker import BaseWorker
 
 from jobs.models import Job
 
@@ -30,6 +31,7 @@ WORKER_TTL_SECONDS = 60
 WORKER_SEEN_WITHIN = timedelta(seconds=150)
 PATIENCE = timedelta(hours=1)  # whoever has waited longer goes before the urgent ones, one at a time
 SCHEDULER_KEY = "phpborg:scheduler"
+BORGS_KEY = "phpborg:borgs"
 SCHEDULER_SEEN_WITHIN_SECONDS = 60
 
 
@@ -122,9 +124,26 @@ def _ready() -> QuerySet[Job]:
 
 def live_workers() -> list[str]:
     """The names of the workers that were heard of lately. Raises RedisError."""
+    return [worker.name for worker in _live()]
+
+
+def _live() -> list[BaseWorker]:
     now = datetime.now(UTC)
     workers = Worker.all(connection=connection())
-    return [w.name for w in workers if w.last_heartbeat and now - w.last_heartbeat < WORKER_SEEN_WITHIN]
+    return [w for w in workers if w.last_heartbeat and now - w.last_heartbeat < WORKER_SEEN_WITHIN]
+
+
+def note_borg(machine: str, version: str) -> None:
+    """What borg the workers on `machine` have, as one says when it starts."""
+    with _outage_survived("it cannot say which borg it has"):
+        connection().hset(BORGS_KEY, machine, version)
+
+
+def borgs_of_workers() -> dict[str, str]:
+    """The same, by the machines on which one is alive. Raises RedisError."""
+    machines = {worker.hostname for worker in _live()}
+    said: dict[Any, Any] = connection().hgetall(BORGS_KEY)
+    return {name: version.decode() for machine, version in said.items() if (name := machine.decode()) in machines}
 
 
 def scheduler_beats() -> None:

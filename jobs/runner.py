@@ -83,6 +83,12 @@ class JobRunner(ABC, Generic[Subject]):
         return None
 
     @classmethod
+    def visible_to(cls, user: User) -> models.QuerySet[Any]:
+        """Those subjects of which this person knows."""
+        found: models.QuerySet[Any] = cls.model._default_manager.for_user(user)  # type: ignore[attr-defined]
+        return found
+
+    @classmethod
     def scope(cls, subject: Subject) -> dict[str, Any]:
         """The columns of the job that say whose it is: server, repository, plan, place."""
         return {}

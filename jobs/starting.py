@@ -28,14 +28,14 @@ def start(runner: type[JobRunner[Any]], subject: Any, request: Request, paramete
     return runner.enqueue(subject, user=signed_in(request), trigger=Job.Trigger.API, **validated(runner.form, sent))
 
 
-def validated(form_class: type[forms.Form], parameters: Any) -> dict[str, Any]:
+def validated(form_class: type[forms.Form], parameters: Any, **more: Any) -> dict[str, Any]:
     """What a form that is a page's too makes of a JSON object. Raises ValidationError.
 
     By itself a form takes nearly anything for a text, as browsers send nothing else.
     """
     if not isinstance(parameters, dict):
         raise ValidationError("Send an object, whose names are those of the parameters.")
-    form = form_class(parameters)
+    form = form_class(parameters, **more)
     if unknown := set(parameters) - set(form.fields):
         raise ValidationError({name: ["There is no such parameter."] for name in sorted(unknown)})
     if wrong := {name: [why] for name, value in parameters.items() if (why := misfit(form.fields[name], value))}:

@@ -218,7 +218,7 @@ def start(request: HttpRequest, job_type: str, pk: int) -> HttpResponseBase:
         return ask_to_log_in(request)
     if not can(request.user, runner.permission):
         raise PermissionDenied
-    subject = get_object_or_404(runner.model._default_manager.for_user(request.user), pk=pk)  # type: ignore[attr-defined]
+    subject = get_object_or_404(runner.visible_to(signed_in(request)), pk=pk)
     form = runner.form(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -61,8 +61,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
             raise ValidationError({"type": [f"There is no job type “{asked.validated_data['type']}”."]})
         if not can(request.user, runner.permission):
             raise PermissionDenied
-        visible = runner.model._default_manager.for_user(request.user)  # type: ignore[attr-defined]
-        subject = get_object_or_404(visible, pk=asked.validated_data["subject"])
+        subject = get_object_or_404(runner.visible_to(signed_in(request)), pk=asked.validated_data["subject"])
         return queued(start(runner, subject, request, asked.validated_data["parameters"]))
 
     @extend_schema(summary="Cancel a job", responses=ONE_JOB)

@@ -18,6 +18,7 @@ import redis.connection
 from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -45,6 +46,8 @@ def generated(name: str, value: str) -> str:
 DEBUG = env.bool("DEBUG", default=False)
 PORT = env.int("PHPBORG_PORT", default=8000)
 HOST = env.str("PHPBORG_HOST", default="127.0.0.1")
+# Cookies, redirects and the host names that are answered to go by this one, which a page cannot change: whoever got it
+# wrong there would lock everybody out. The live setting of the same name is what links say.
 SITE_URL = env.str("SITE_URL", default=f"http://localhost:{PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
 ALLOWED_HOSTS = [
@@ -115,6 +118,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "accounts.middleware.PreferencesMiddleware",
+    "phpborg.middleware.SiteTimeZoneMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -201,6 +205,8 @@ SCRATCH_DIR = Path(env.str("SCRATCH_DIR", default=str(DATA_DIR / "scratch"))).re
 
 # --- Live settings: jobs/config.py reads them, /api/settings changes them -----------------------
 
+# What SMTP takes for a name or a password.
+TYPED = RegexValidator(r"\A[\x20-\x7e]*\Z", _("Only letters, digits and signs of ASCII go over SMTP."))
 # By their kind: the field of a form, and its bounds. The environment gives the defaults, which must keep to them.
 CONSTANCE_BACKEND = "constance.backends.database.DatabaseBackend"
 CONSTANCE_ADDITIONAL_FIELDS = {
@@ -210,8 +216,70 @@ CONSTANCE_ADDITIONAL_FIELDS = {
     "lines": ["django.forms.IntegerField", {"min_value": 100, "max_value": 100_000}],
     "percent": ["django.forms.IntegerField", {"min_value": 0, "max_value": 100}],
     "gigabytes": ["django.forms.IntegerField", {"min_value": 0, "max_value": 1_000_000}],
-}
+    "site_address": ["jobs.fields.SiteAddressField", {"max_length": 200}],
+    "time_zone": ["jobs.fields.TimeZoneField", {"max_length": 64}],
+    "time_zone_or_none": ["jobs.fields.TimeZoneField", {"max_length": 64, "required": False}],
+    "compression": ["backups.fields.CompressionField", {"max_length": 20}],
+    "cron": ["backups.fields.CronField", {"max_length": 100, "required": False}],
+    "name": ["django.forms.CharField", {"max_length": 60, "required": False}],
+    "proof_days": ["django.forms.IntegerField", {"min_value": 0, "max_value": 3650}],
+    "proof_files": ["django.forms.IntegerField", {"min_value": 0, "max_value": 2_000}],
+    "address": ["servers.fields.AddressField", {"max_length": 253, "required": False}],
+    "port": ["django.forms.IntegerField", {"min_value": 1, "max_value": 65_535}],
+    "tls": ["django.forms.ChoiceField", {"choices": [
+        ("starttls", _("STARTTLS: begins open, then encrypts (port 587)")),
+        ("tls", _("TLS from the first byte (port 465)")),
+        ("none", _("none: everybody on the way reads along")),
+    ]}],
+    "login": ["django.forms.CharField", {"max_length": 200, "required": False, "validators": [TYPED]}],
+    "secret": ["jobs.fields.SecretField", {"max_length": 512, "validators": [TYPED]}],
+    "mail_address": ["django.forms.EmailField", {"max_length": 254, "required": False}],
+    "patience": ["django.forms.IntegerField", {"min_value": 1, "max_value": 60}],
+}  # fmt: skip
 CONSTANCE_CONFIG = {
+    # The site
+    "SITE_URL": (
+        SITE_URL,
+        _("As people open it in their browser: what links in mails and evidence begin with."),
+        "site_address",
+    ),
+    "TIME_ZONE": (
+        env.str("TIME_ZONE", default="UTC"),
+        _("In which times are shown to whoever has chosen none on their profile."),
+        "time_zone",
+    ),
+    # New plans
+    "PLAN_SCHEDULE": (
+        env.str("PLAN_SCHEDULE", default="0 2 * * *"),
+        _("When a new plan runs, as a cron expression: what its form shows at first. Empty: only by hand."),
+        "cron",
+    ),
+    "PLAN_TIME_ZONE": (
+        env.str("PLAN_TIME_ZONE", default=""),
+        _("In which a new plan's schedule is meant. Empty: that of whoever makes it."),
+        "time_zone_or_none",
+    ),
+    "PLAN_RETENTION": (
+        env.str("PLAN_RETENTION", default=""),
+        _("The name of the retention policy that the form of a new plan shows at first. Empty: the first by name."),
+        "name",
+    ),
+    "PLAN_COMPRESSION": (
+        env.str("PLAN_COMPRESSION", default="lz4"),
+        _("How a new plan's archives are compressed: none, lz4, zstd, zlib or lzma, or with a level (zstd,9)."),
+        "compression",
+    ),
+    "PLAN_PROOF_DAYS": (
+        env.int("PLAN_PROOF_DAYS", default=30),
+        _("How many days after one restore test of a new plan the next one comes. 0: never by itself."),
+        "proof_days",
+    ),
+    "PLAN_PROOF_FILES": (
+        env.int("PLAN_PROOF_FILES", default=200),
+        _("How many files a restore test of a new plan takes by chance. 0: all."),
+        "proof_files",
+    ),
+    # Housekeeping
     "JOB_RETRY_SECONDS": (
         env.list("JOB_RETRY_SECONDS", cast=int, default=[60, 300, 900]),
         _("Pauses in seconds before a job that failed with what may pass is tried again; the last one repeats."),
@@ -253,7 +321,54 @@ CONSTANCE_CONFIG = {
         _("With fewer gigabytes of its disk free, a storage pool counts as nearly full."),
         "gigabytes",
     ),
+    # Mail
+    "SMTP_HOST": (
+        env.str("SMTP_HOST", default=""),
+        _("The mail server that takes our mails. Empty: phpBorg sends none."),
+        "address",
+    ),
+    "SMTP_PORT": (
+        env.int("SMTP_PORT", default=587),
+        _("Its port: 587 with STARTTLS, 465 with TLS, 25 within a network."),
+        "port",
+    ),
+    "SMTP_TLS": (
+        env.str("SMTP_TLS", default="starttls"),
+        _("How the way there is kept closed. Its certificate must be good for its name."),
+        "tls",
+    ),
+    "SMTP_USER": (env.str("SMTP_USER", default=""), _("As whom phpBorg logs in there. Empty: it does not."), "login"),
+    "SMTP_PASSWORD": (
+        env.str("SMTP_PASSWORD", default=""),
+        _("Kept encrypted, opened only by a worker that sends a mail, and never shown again."),
+        "secret",
+    ),
+    "SMTP_TIMEOUT_SECONDS": (
+        env.int("SMTP_TIMEOUT_SECONDS", default=20),
+        _("How long the mail server may be silent before phpBorg gives up, in seconds."),
+        "patience",
+    ),
+    "MAIL_SENDER": (
+        env.str("MAIL_SENDER", default=""),
+        _("The address that mails come from; the mail server must let it pass."),
+        "mail_address",
+    ),
 }
+# The sections of the page, each with its settings; constance's own check misses none.
+CONSTANCE_CONFIG_FIELDSETS = (
+    (_("Site"), ("SITE_URL", "TIME_ZONE")),
+    (_("New plans"), (
+        "PLAN_SCHEDULE", "PLAN_TIME_ZONE", "PLAN_RETENTION", "PLAN_COMPRESSION", "PLAN_PROOF_DAYS", "PLAN_PROOF_FILES",
+    )),
+    (_("Housekeeping"), (
+        "JOB_KEEP_DAYS", "LOG_KEEP_DAYS", "JOB_LOG_LINES", "JOB_RETRY_SECONDS", "CHECK_MAX_SECONDS",
+        "COMPACT_AFTER_DAYS", "POOL_LOW_PERCENT", "POOL_LOW_GB",
+    )),
+    (_("Mail"), (
+        "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "SMTP_USER", "SMTP_PASSWORD", "MAIL_SENDER", "SMTP_TIMEOUT_SECONDS",
+    )),
+)  # fmt: skip
+EMAIL_BACKEND = "jobs.mail.LiveBackend"
 
 # --- Who gets in ------------------------------------------------------------------------------
 
@@ -346,7 +461,7 @@ SPECTACULAR_SETTINGS = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("fr", "Français")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = CONSTANCE_CONFIG["TIME_ZONE"][0]  # of commands and logs; pages follow the live setting
 USE_TZ = True
 
 STATIC_URL = "/static/"

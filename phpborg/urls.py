@@ -3,12 +3,17 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from phpborg import config_views as config
 from phpborg import views
 from phpborg.metrics import metrics
+from phpborg.setup_views import setup
 
 urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("search", views.search, name="search"),
+    path("setup", setup, name="setup"),
+    path("settings", config.settings, name="settings"),
+    path("settings/mail-test", config.mail_test, name="settings_mail_test"),
     path("", include("accounts.urls")),
     path("", include("backups.urls")),
     path("", include("servers.urls")),

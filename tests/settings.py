@@ -9,7 +9,9 @@ import tempfile
 _directory = tempfile.mkdtemp(prefix="phpborg-", dir="/tmp")
 atexit.register(shutil.rmtree, _directory, ignore_errors=True)
 os.environ["PHPBORG_DATA_DIR"] = _directory
-for _name in ("SECRET_KEY", "ENCRYPTION_KEYS", "JWT_KEY", "REDIS_URL", "SITE_URL", "WORKER_PLACES", "DEBUG"):
+for _name in (
+    "SECRET_KEY", "ENCRYPTION_KEYS", "JWT_KEY", "REDIS_URL", "SITE_URL", "WORKER_PLACES", "DEBUG", "TIME_ZONE",
+):  # fmt: skip
     os.environ.pop(_name, None)
 # How full the disk of whoever runs the tests is must not matter.
 os.environ["POOL_LOW_PERCENT"] = os.environ["POOL_LOW_GB"] = "0"

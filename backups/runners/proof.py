@@ -28,6 +28,7 @@ from backups.runners.base import NEVER_MATCHED, Follower, PlanRunner, refuse_unr
 from backups.runners.check import CheckRepository
 from backups.runners.compact import CompactRepository
 from backups.runners.index import read_listing
+from jobs.config import config
 from jobs.errors import Cause, Failure
 from jobs.log import Level, insist
 from jobs.models import Job
@@ -355,7 +356,7 @@ class ProveRestore(PlanRunner):
         borg = run(Local(), commands.version(settings.BORG_PATH), self.log.checkpoint)
         repository = plan.repository
         return {
-            "format": proofs.FORMAT, "site": settings.SITE_URL, "job": str(self.job.pk), "worker": this_machine(),
+            "format": proofs.FORMAT, "site": config.SITE_URL, "job": str(self.job.pk), "worker": this_machine(),
             "server": plan.server.name, "plan": plan.name,
             "repository": {"name": repository.name, "borg_id": repository.borg_id},
             "archive": {

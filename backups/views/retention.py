@@ -19,6 +19,7 @@ from backups.models import Archive, Plan, RetentionPolicy
 from backups.notes import COMMENT_LENGTH, note
 from backups.retention import RULES, decide, foresee, objection, runs_of
 from backups.runners.delete import DeleteArchive
+from jobs.config import config
 from jobs.runner import Refused
 
 GOING_SHOWN = 200
@@ -97,9 +98,11 @@ def policy_edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _save_policy(request: HttpRequest, form: RetentionForm, action: str) -> HttpResponse:
-    meantime = Meantime(request, form)
+    meantime, name = Meantime(request, form), form.initial.get("name")
     if request.method == "POST" and form.is_valid() and meantime.is_free():
         policy = form.save()
+        if name and name == config.PLAN_RETENTION != policy.name:
+            config.change({"plan_retention": policy.name}, request=request)
         audit.record(action, request=request, target=policy.name, detail={"fields": form.changed_data})
         messages.success(request, _("The retention policy is saved. A plan's retention page shows what it means."))
         return redirect("retention_policies")

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts import lists
 from accounts.lists import as_csv, in_batches, is_csv, ordered
+from jobs.config import config
 from servers.models import Server
 
 
@@ -107,6 +108,7 @@ def test_a_long_table_takes_as_many_queries_as_a_short_one(as_viewer: Client, pl
         return len(found)
 
     make_archive(plan)
+    config.read()  # as nearly always somebody has done within the last second
     short = queries()
     for _ in range(5):
         make_archive(plan)

@@ -15,7 +15,7 @@ def log_in(client: Client, password: str = PASSWORD, *, username: str = "vera", 
     return client.post("/login", {"username": username, "password": password, **more})
 
 
-def test_the_page_asks_for_a_name_and_a_password(client: Client, db: None) -> None:
+def test_the_page_asks_for_a_name_and_a_password(client: Client, viewer: User) -> None:
     html = client.get("/login").content.decode()
     assert 'name="username"' in html
     assert 'name="password"' in html

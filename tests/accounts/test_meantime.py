@@ -19,7 +19,7 @@ def fields_of(page: str) -> dict[str, Any]:
         if found.get("type") in ("checkbox", "radio") and " checked" not in tag:
             continue
         if "name" in found:
-            sent[found["name"]] = found.get("value", "on")
+            sent[found["name"]] = found.get("value", "on" if found.get("type") in ("checkbox", "radio") else "")
     sent |= dict(re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>\s?([^<]*)</textarea>', form))
     for name, options in re.findall(r'<select[^>]*name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
         chosen = re.search(r'<option value="([^"]*)" selected', options)

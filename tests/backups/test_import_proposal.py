@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups.models import Archive, Plan, Repository, validate_compression
+from backups.fields import validate_compression
+from backups.models import Archive, Plan, Repository
 from backups.proposal import Proposal, proposal_for, propose
 from backups.sources.files import FilesForm
 from tests.conftest import make_archive

@@ -83,11 +83,12 @@ def site(short_dir: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def running_site(directory: Path) -> Iterator[Site]:
+def running_site(directory: Path, *, password: str = ADMIN_PASSWORD) -> Iterator[Site]:
+    """One with an administrator, or without a `password` one that waits for its first run."""
     port = free_port()
     data_dir = directory / "data"
     env = {
-        "PHPBORG_DATA_DIR": str(data_dir), "PHPBORG_PORT": str(port), "PHPBORG_ADMIN_PASSWORD": ADMIN_PASSWORD,
+        "PHPBORG_DATA_DIR": str(data_dir), "PHPBORG_PORT": str(port), "PHPBORG_ADMIN_PASSWORD": password,
         "DJANGO_SETTINGS_MODULE": "phpborg.settings", "REDIS_URL": "", "DATABASE_URL": "",
     }  # fmt: skip
     for name in ("REDIS_URL", "DATABASE_URL"):

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.xdist_group("site")
 
 # What answers a GET and is no page: tests/phpborg/test_matrix.py and the walk (test_links.py) ask for them.
 NO_PAGES = {
-    "healthz", "readyz", "events", "jobs_strip", "job_live", "job_toast", "plan_runs", "server_steps",  # parts
+    "healthz", "readyz", "events", "jobs_strip", "job_live", "job_toast", "plan_runs", "server_steps",
+    "settings_mail_test",  # parts
     "archive_download", "archive_image", "proof_download", "job_log",  # files
 }  # fmt: skip
 LOOKED_AT = sorted(name for name, (_, methods) in PAGES.items() if "get" in methods and name not in NO_PAGES)

@@ -50,8 +50,13 @@ SOURCE = {"name": "home", "server": "{server}", "kind": "files", "parameters": {
 PLAN = {"name": "nightly", "server": "{server}", "repository": "{repository}", "sources": ["{source}"]}
 USER = {"username": "uma", "password": "a long and odd password", "roles": ["ROLE_VIEWER"]}
 SETTINGS = {
+    "site_url": "http://localhost:8000", "time_zone": "UTC",
+    "plan_schedule": "0 2 * * *", "plan_time_zone": "", "plan_retention": "", "plan_compression": "lz4",
+    "plan_proof_days": 30, "plan_proof_files": 200,
     "job_retry_seconds": [60, 300, 900], "job_log_lines": 10_000, "job_keep_days": 365, "log_keep_days": 90,
     "compact_after_days": 3, "check_max_seconds": 86_400, "pool_low_percent": 10, "pool_low_gb": 5,
+    "smtp_host": "", "smtp_port": 587, "smtp_tls": "starttls", "smtp_user": "", "mail_sender": "",
+    "smtp_timeout_seconds": 20,
 }  # fmt: skip
 
 CONTRACT = [
@@ -181,7 +186,7 @@ CONTRACT = [
 
     # Settings
     Row("get", "/api/settings", CONFIG, 200),
-    Row("put", "/api/settings", CONFIG, 200, SETTINGS),
+    Row("put", "/api/settings", CONFIG, 200, {**SETTINGS, "smtp_password": "a long and odd password"}),
 
     # What describes it all
     Row("get", "/api/schema", SIGNED_IN, 200),

@@ -19,14 +19,14 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 from django.test import Client
-from django.utils import timezone, translation
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry
 from backups.maintenance import compact_repositories
 from backups.models import Repository, StoragePool
 from jobs import periodic
-from jobs.config import Config, config, defaults, form_class
+from jobs.config import Config, config, defaults
 from jobs.log import JobLog
 from jobs.models import Job, LogLine
 from jobs.runner import pause_after
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.django_db
 
 GB = 10**9
 PATH = "/api/settings"
+AS_THEY_ARE = {**SETTINGS, "pool_low_percent": 0, "pool_low_gb": 0}  # by tests/settings.py
 Put = Callable[..., Any]
 
 
@@ -46,7 +47,7 @@ def put(api_admin: APIClient, django_capture_on_commit_callbacks: Any) -> Put:
 
     def send(**changes: Any) -> Any:
         with django_capture_on_commit_callbacks(execute=True):
-            return api_admin.put(PATH, {**defaults(), **changes})
+            return api_admin.put(PATH, {**AS_THEY_ARE, **changes})
 
     return send
 
@@ -67,13 +68,13 @@ def stored() -> dict[str, str]:
 def test_without_any_change_the_environment_counts_and_nothing_is_stored(api_admin: APIClient) -> None:
     """Red with constance's own `config`: what it reads it stores, and the environment counts no more."""
     answer = api_admin.get(PATH)
-    assert answer.json() == defaults() == {**SETTINGS, "pool_low_percent": 0, "pool_low_gb": 0}
+    assert answer.json() == {**AS_THEY_ARE, "smtp_password_set": False}
     assert [getattr(config, name) for name in settings.CONSTANCE_CONFIG] == list(defaults().values())
     assert stored() == {}
 
 
 def test_a_put_answers_with_what_is_in_force_and_so_does_every_get(put: Put, api_admin: APIClient) -> None:
-    wanted = {**defaults(), "job_keep_days": 30, "job_retry_seconds": [5]}
+    wanted = {**AS_THEY_ARE, "smtp_password_set": False, "job_keep_days": 30, "job_retry_seconds": [5]}
     assert put(job_keep_days=30, job_retry_seconds=[5]).json() == api_admin.get(PATH).json() == wanted
     assert (config.JOB_KEEP_DAYS, config.JOB_RETRY_SECONDS) == (30, [5])
 
@@ -98,7 +99,28 @@ def test_a_get_shows_what_another_process_has_just_changed(api_admin: APIClient)
     [
         ("job_keep_days", -1, "Ensure this value is greater than or equal to 0."),
         ("job_keep_days", 36_501, "Ensure this value is less than or equal to 36500."),
-        ("log_keep_days", None, "This field is required."),
+        ("log_keep_days", "", "This must be a whole number."),
+        ("site_url", "ftp://localhost", "Enter an address as https://backup.example.org"),
+        ("site_url", "http://localhost/backup", "Enter an address as https://backup.example.org"),
+        ("site_url", "http://a:b@localhost", "Enter an address as https://backup.example.org"),
+        ("site_url", "http://localhost:x", "Enter an address as https://backup.example.org"),
+        ("site_url", "http://[::1", "Enter an address as https://backup.example.org"),
+        ("site_url", "https://elsewhere.example.org", "phpBorg does not answer to “elsewhere.example.org”"),
+        ("time_zone", "Mars/Olympus", "There is no time zone “Mars/Olympus”."),
+        ("time_zone", "", "This field is required."),
+        ("plan_time_zone", "../etc/passwd", "There is no time zone"),
+        ("plan_schedule", "61 * * * *", "The first field is the minute"),
+        ("plan_retention", "nobody's", "There is no retention policy “nobody's”."),
+        ("plan_compression", "brotli", "Enter none, lz4, zstd, zlib or lzma"),
+        ("plan_proof_days", 3651, "Ensure this value is less than or equal to 3650."),
+        ("smtp_host", "mail.example.org:25", "Enter a host name or an IP address, nothing else."),
+        ("smtp_host", "mail.example.org", {"mail_sender": ["Mails need an address that they come from."]}),
+        ("smtp_port", 0, "Ensure this value is greater than or equal to 1."),
+        ("smtp_tls", "ssl", "Select a valid choice."),
+        ("smtp_user", "jörg", "Only letters, digits and signs of ASCII go over SMTP."),
+        ("smtp_password", "pass\r\nword", "Only letters, digits and signs of ASCII go over SMTP."),
+        ("smtp_timeout_seconds", 61, "Ensure this value is less than or equal to 60."),
+        ("mail_sender", "phpBorg <a@example.org>", "Enter a valid email address."),
         ("compact_after_days", 2**70, "Ensure this value is less than or equal to 36500."),
         ("check_max_seconds", -1, "Ensure this value is greater than or equal to 0."),
         ("pool_low_percent", 101, "Ensure this value is less than or equal to 100."),
@@ -115,18 +137,24 @@ def test_a_get_shows_what_another_process_has_just_changed(api_admin: APIClient)
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name_and_nothing_is_changed(
-    put: Put, name: str, value: Any, sentence: str
+    put: Put, name: str, value: Any, sentence: str | dict[str, list[str]]
 ) -> None:
     """Red without bounds; red when what fits is stored all the same."""
     changes = {"job_log_lines": 500, "pool_low_gb": 9, name: value}
-    assert fields(put(**changes)) == {name: [sentence]}
+    told = fields(put(**changes))
+    if isinstance(sentence, str):
+        assert (list(told), len(told[name])) == ([name], 1)
+        assert told[name][0].startswith(sentence)
+    else:
+        assert told == sentence
     assert (stored(), AuditEntry.objects.filter(action="settings.changed").count()) == ({}, 0)
 
 
-def test_every_setting_must_be_there(api_admin: APIClient) -> None:
-    """Red when a PUT takes what is missing for what it was: that would be a PATCH."""
-    body = {name: value for name, value in SETTINGS.items() if name != "log_keep_days"}
-    assert fields(api_admin.put(PATH, body)) == {"log_keep_days": ["This field is required."]}
+@pytest.mark.parametrize("missing", ["log_keep_days", "smtp_host", "plan_schedule", "time_zone"])
+def test_every_setting_must_be_there(api_admin: APIClient, missing: str) -> None:
+    """Red when a PUT takes what is missing for what it was, that would be a PATCH; or, as forms do, for empty."""
+    body = {name: value for name, value in SETTINGS.items() if name != missing}
+    assert fields(api_admin.put(PATH, body)) == {missing: ["This field is required."]}
 
 
 def test_several_mistakes_are_told_at_once(put: Put) -> None:
@@ -136,28 +164,57 @@ def test_several_mistakes_are_told_at_once(put: Put) -> None:
 def test_the_schema_has_the_bounds_and_a_sentence_for_each(api_admin: APIClient) -> None:
     """Red without `get_fields`; red when the bounds stand anywhere but in phpborg/settings.py."""
     schema = api_admin.get("/api/schema", headers={"Accept": "application/json"}).json()
-    for name in ("Config", "ConfigRequest"):
+    for name, secret in (("Config", {"smtp_password_set"}), ("ConfigChangeRequest", {"smtp_password"})):
         described = schema["components"]["schemas"][name]
-        assert set(described["required"]) == set(described["properties"]) == set(SETTINGS)
+        assert set(described["properties"]) == {*SETTINGS, *secret}
+        assert set(described["required"]) - secret == set(SETTINGS)
         assert all(one["description"] for one in described["properties"].values())
         percent, pauses = (described["properties"][key] for key in ("pool_low_percent", "job_retry_seconds"))
-        assert (percent["type"], percent["minimum"], percent["maximum"]) == ("integer", 0, 100)
-        assert (pauses["type"], pauses["minItems"], pauses["maxItems"]) == ("array", 1, 20)
+        null = ["null"] if name == "ConfigChangeRequest" else []  # only there: what is null follows the environment
+        assert (percent["minimum"], percent["maximum"]) == (0, 100)
+        assert (pauses["minItems"], pauses["maxItems"]) == (1, 20)
+        for one, kind in ((percent, "integer"), (pauses, "array")):
+            assert one["type"] == ([kind, *null] if null else kind)
         assert (pauses["items"]["minimum"], pauses["items"]["maximum"]) == (0, 604_800)
 
 
-def test_a_page_s_form_is_the_same_and_says_it_in_french() -> None:
-    sent = {**{name: str(value) for name, value in SETTINGS.items()}, "job_retry_seconds": "60, 300,900"}
-    form = form_class()(sent)
-    assert form.is_valid()
-    assert form.cleaned_data == SETTINGS
-    assert 'value="60, 300, 900"' in str(form_class()()["job_retry_seconds"])
-    with translation.override("fr"):
-        form = form_class()({**sent, "job_retry_seconds": "60,x"})
-        assert str(form.fields["log_keep_days"].help_text) == (
-            "Combien de jours les journaux des tâches terminées sont conservés. 0 : pour toujours."
-        )
-        assert form.errors["job_retry_seconds"] == ["Saisissez un nombre entier."]
+def test_null_lets_a_setting_follow_the_environment_again(put: Put) -> None:
+    """Red when null is as if it were not there: what was set once could never be taken back."""
+    put(job_keep_days=365, plan_compression="zstd", smtp_password="correct horse")
+    put(job_keep_days=30, plan_compression="zstd")
+    assert set(stored()) == {"JOB_KEEP_DAYS", "PLAN_COMPRESSION", "SMTP_PASSWORD"}
+    answer = put(job_keep_days=None, plan_compression=None, smtp_password=None)
+    assert answer.json() == {**AS_THEY_ARE, "smtp_password_set": False}
+    assert stored() == {}
+    entry = AuditEntry.objects.filter(action="settings.changed").latest("pk")
+    assert entry.detail["unset"] == ["job_keep_days", "plan_compression", "smtp_password"]
+    assert entry.detail["before"] == {"job_keep_days": 30, "plan_compression": "zstd", "smtp_password": "set"}
+
+
+def test_a_put_takes_back_what_a_get_has_shown(put: Put, api_admin: APIClient) -> None:
+    """Red when `smtp_password_set` is no parameter; red when a password that was not sent is forgotten."""
+    put(smtp_password="correct horse")
+    shown = api_admin.get(PATH).json()
+    assert shown["smtp_password_set"] is True
+    assert api_admin.put(PATH, shown).json() == shown
+    assert config.SMTP_PASSWORD.open() == "correct horse"
+
+
+def test_a_secret_is_in_no_answer_no_row_and_no_trail(put: Put, api_admin: APIClient) -> None:
+    """Red when it is stored as the others are."""
+    answers = [put(smtp_password="correct horse"), put(smtp_password="correct horse 2"), api_admin.get(PATH)]
+    rows = [*Constance.objects.values_list("value", flat=True), *AuditEntry.objects.values_list("detail", flat=True)]
+    assert "correct horse" not in repr([answer.content for answer in answers]) + repr(rows) + repr(config.read())
+    assert AuditEntry.objects.filter(action="settings.changed").count() == 2
+
+
+@pytest.mark.parametrize("text", ["{", dumps(7), dumps(None), dumps({})])
+def test_a_secret_that_is_damaged_is_none_and_the_log_does_not_show_it(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Constance.objects.create(key="SMTP_PASSWORD", value=text)
+    assert not Config().SMTP_PASSWORD
+    assert "The setting SMTP_PASSWORD cannot be what is stored" in caplog.text
 
 
 # --- Where each counts ------------------------------------------------------------------------------
@@ -335,7 +392,7 @@ def test_a_put_mends_what_is_damaged(put: Put) -> None:
 
 def test_what_is_no_setting_any_more_is_passed_over(api_admin: APIClient) -> None:
     Constance.objects.create(key="JOB_KEEP_YEARS", value="{")
-    assert api_admin.get(PATH).json() == defaults()
+    assert api_admin.get(PATH).json() == {**AS_THEY_ARE, "smtp_password_set": False}
 
 
 # --- The database is away ---------------------------------------------------------------------------

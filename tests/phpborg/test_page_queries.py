@@ -19,7 +19,7 @@ PAGES = [
     "/archives?search=web", "/archives/{archive}", "/archives/{archive}/diff", "/archives/{archive}/restore",
     "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
     "/search?q=web", "/files", "/retention-policies", "/profile", "/servers/{server}/plans/add",
-    "/plans/{plan}/edit", "/repositories/add",
+    "/plans/{plan}/edit", "/repositories/add", "/settings", "/settings/mail-test",
 ]  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import encryption
 from accounts.models import User
+from jobs.config import config
 from phpborg.embedded import NotStarted
+from phpborg.models import FirstRun
 from phpborg.settings import generated
 from phpborg.stack import Stack
 
@@ -34,7 +36,7 @@ class Command(BaseCommand):
                 stack.start()
             except NotStarted as error:
                 raise CommandError(str(error)) from error
-            self.stdout.write(f"phpBorg is at {settings.SITE_URL} (Ctrl-C ends it).")
+            self.stdout.write(f"phpBorg is at {config.SITE_URL} (Ctrl-C ends it).")
             stack.watch(end)
             self.stdout.write("Ending. Running jobs are finished first; Ctrl-C again does not wait for them.")
             try:
@@ -45,10 +47,19 @@ class Command(BaseCommand):
     def _first_login(self) -> None:
         if User.objects.exists():
             return
+        if not os.environ.get("PHPBORG_ADMIN_PASSWORD"):
+            self.stdout.write(way_in())
+            return
         admin_password()
-        where = settings.DATA_DIR / "admin_password"
-        known = "PHPBORG_ADMIN_PASSWORD" if os.environ.get("PHPBORG_ADMIN_PASSWORD") else str(where)
-        self.stdout.write(f"There was no user yet: log in as admin, with the password in {known}, and change it.")
+        self.stdout.write("There was no user yet: log in as admin, with the password in PHPBORG_ADMIN_PASSWORD.")
+
+
+def way_in() -> str:
+    """What the console says to whoever may make the first account."""
+    return (
+        f"Nobody has an account here yet. Open {config.SITE_URL}/setup and enter this token, which is good once:\n\n"
+        f"    {FirstRun.begin()}\n"
+    )
 
 
 def admin_password() -> str:
