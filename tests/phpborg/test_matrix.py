@@ -29,6 +29,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "login": (PUBLIC, FILL_IN), "logout": (PUBLIC, ACT),
     "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
     "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),
+    "audit": (Permission.USER_MANAGE, LOOK),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
     "events": (VIEW, LOOK),
 
