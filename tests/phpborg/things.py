@@ -32,6 +32,8 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     somebody = User.objects.create_user("sam", password=PASSWORD)
     veteran = User.objects.create_user("ulla", password=PASSWORD)
     audit.record("login", user=veteran)
+    change = {"before": {"enabled": False}, "after": {"enabled": True}}
+    audit.record("plan.changed", user=user, target=plan.full_name, detail=change)
     emptied, unused_pool = (StoragePool.objects.create(name=name, path=str(folder / name)) for name in ("a", "b"))
     account = StoragePool.objects.create(
         name="box", path="./borg", address="192.0.2.8", username="u1", host_key_seen=HOST_KEY
