@@ -9,10 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
+from accounts import audit
 from accounts.access import Permission, can, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.models import ApiToken, AuditEntry, TokenFamily, User
-from accounts.operators import OperatorAdmin
+from accounts.operators import AuditedAdmin, OperatorAdmin
 from accounts.people import beyond, beyond_reach, somebody_stays_in_charge
 
 admin.site.unregister(Group)
@@ -70,7 +71,7 @@ def somebody_in_charge(view: Callable[..., HttpResponse], request: HttpRequest, 
 
 
 @admin.register(User)
-class AccountAdmin(ManagedByUserManagers, UserAdmin):  # type: ignore[type-arg]
+class AccountAdmin(ManagedByUserManagers, AuditedAdmin, UserAdmin):  # type: ignore[type-arg]
     list_display = ("username", "email", "is_active", "last_login")
     list_filter = ("is_active", "groups")
     fieldsets = (
@@ -84,15 +85,24 @@ class AccountAdmin(ManagedByUserManagers, UserAdmin):  # type: ignore[type-arg]
     def beyond(self, manager: User, obj: User) -> list[str]:
         return beyond_reach(manager, obj)
 
+    def log_change(self, request: HttpRequest, obj: User, message: Any) -> Any:
+        line = super().log_change(request, obj, message)
+        if not hasattr(obj, "facts_before"):  # nothing but the password, on a page of its own
+            audit.record("user.password_set", request=request, target=obj.username)
+        return line
+
 
 @admin.register(Group)
-class RoleAdmin(ManagedByUserManagers, GroupAdmin):
+class RoleAdmin(ManagedByUserManagers, AuditedAdmin, GroupAdmin):
+    audited_as = "role"
+
     def beyond(self, manager: User, obj: Group) -> list[str]:
         return beyond(manager, [obj])
 
 
 @admin.register(TokenFamily)
 class TokenFamilyAdmin(OperatorAdmin):
+    audited_as = "api_login"
     seen_with = Permission.USER_MANAGE
     list_display = ("user", "address", "user_agent", "created_at", "used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
@@ -106,6 +116,7 @@ class TokenFamilyAdmin(OperatorAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(OperatorAdmin):
+    audited_as = "api_token"
     seen_with = Permission.USER_MANAGE
     list_display = ("user", "name", "prefix", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
@@ -123,7 +134,8 @@ class ApiTokenAdmin(OperatorAdmin):
 @admin.register(AuditEntry)
 class AuditAdmin(OperatorAdmin):
     seen_with: ClassVar[Permission] = Permission.USER_MANAGE
-    list_display = ("at", "username", "action", "target", "address")
+    list_display = ("number", "at", "username", "action", "target", "address")
+    ordering = ("-number",)
     list_filter = ("action",)
     search_fields = ("username", "target", "address")
     show_full_result_count = False

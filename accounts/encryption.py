@@ -6,6 +6,7 @@ Who calls `decrypt`: workers, on the way to borg or SSH, and the page with a rep
 """
 
 import secrets
+from functools import cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -22,7 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from accounts.models import EncryptionCanary
 
 CANARY = "phpBorg can read its secrets"
-SIGNING = b"phpBorg signs evidence"
+SIGNING, CHAINING = b"phpBorg signs evidence", b"phpBorg chains the audit trail"
 OPENSSL_ITERATIONS = 1_000_000
 OPENSSL_COMMAND = f"openssl enc -d -aes-256-cbc -pbkdf2 -md sha256 -iter {OPENSSL_ITERATIONS}"
 
@@ -83,10 +84,17 @@ def signing_keys() -> list[Ed25519PrivateKey]:
 
     Of these and not of SECRET_KEY: they outlive a change of that, and are what everybody keeps a copy of.
     """
-    return [
-        Ed25519PrivateKey.from_private_bytes(HKDF(SHA256(), 32, salt=None, info=SIGNING).derive(key.encode()))
-        for key in settings.ENCRYPTION_KEYS
-    ]
+    return [Ed25519PrivateKey.from_private_bytes(_derived(key, SIGNING)) for key in settings.ENCRYPTION_KEYS]
+
+
+def chaining_keys() -> list[bytes]:
+    """With which the audit trail is chained, the newest first: whoever has only the database has none of them."""
+    return [_derived(key, CHAINING) for key in settings.ENCRYPTION_KEYS]
+
+
+@cache
+def _derived(key: str, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=purpose).derive(key.encode())
 
 
 class Sealer:

@@ -1,13 +1,15 @@
 """What a page with a list needs: an order, and all of it as CSV. What the address says that is not known is ignored."""
 
 import csv
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.paginator import Page, Paginator
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
@@ -21,6 +23,7 @@ LONGEST = 200  # characters of what is searched for
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
+Row = TypeVar("Row")
 
 
 def ordered(rows: Rows, request: HttpRequest, *columns: str) -> Rows:
@@ -80,23 +83,39 @@ def in_batches(rows: QuerySet[Any]) -> Iterator[list[Any]]:
 
 def as_csv(name: str, rows: Iterator[Sequence[object]]) -> StreamingHttpResponse:
     """A file for a spreadsheet, its heads first; streamed: rows are read while they are sent."""
-    response = StreamingHttpResponse(_pieces(rows), content_type="text/csv; charset=utf-8")
+    mark = "\ufeff"  # by which a spreadsheet knows that it is UTF-8
+    return _file(f"{name}.csv", "text/csv", _pieces(rows, _text, mark))
+
+
+def as_json_lines(name: str, rows: Iterator[Mapping[str, object]]) -> StreamingHttpResponse:
+    """A file for programs, an object a line; streamed too."""
+    return _file(f"{name}.jsonl", "application/x-ndjson", _pieces(rows, json_lines))
+
+
+def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
+    return "".join(json.dumps(row, cls=DjangoJSONEncoder) + "\n" for row in rows)
+
+
+def _file(name: str, kind: str, pieces: AsyncIterator[str]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(pieces, content_type=f"{kind}; charset=utf-8")
     stamp = timezone.localtime().strftime("%Y-%m-%d-%H%M")
-    response["Content-Disposition"] = f'attachment; filename="phpborg-{slugify(name)}-{stamp}.csv"'
+    stem, _, ending = name.rpartition(".")
+    response["Content-Disposition"] = f'attachment; filename="phpborg-{slugify(stem)}-{stamp}.{ending}"'
     return response
 
 
-def _pieces(rows: Iterator[Sequence[object]]) -> AsyncIterator[str]:
+def _pieces(rows: Iterator[Row], as_text: Callable[[Iterable[Row]], str], mark: str = "") -> AsyncIterator[str]:
     """In the zone and the language of now: the request will be over when most of it is read."""
     zone, language = timezone.get_current_timezone(), get_language()
 
     @sync_to_async
     def piece() -> str:
         with timezone.override(zone), override(language):
-            return _text(islice(rows, ROWS_AT_ONCE))
+            return as_text(islice(rows, ROWS_AT_ONCE))
 
     async def pieces() -> AsyncIterator[str]:
-        yield "\ufeff"  # by which a spreadsheet knows that it is UTF-8
+        if mark:
+            yield mark
         while text := await piece():
             yield text
 

@@ -5,6 +5,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone, translation
 
+from accounts import audit
 from accounts.models import User
 
 
@@ -22,3 +23,17 @@ class PreferencesMiddleware:
             request.LANGUAGE_CODE = user.language
         with timezone.override(ZoneInfo(zone) if zone else None):  # without one the site's: phpborg/middleware.py
             return self.get_response(request)
+
+
+class AuditMiddleware:
+    """What is recorded meanwhile comes from here, however deep below the view."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        audit.answered.set(request)
+        try:
+            return self.get_response(request)
+        finally:
+            audit.answered.set(None)

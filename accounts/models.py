@@ -204,28 +204,77 @@ class StoredAnswer(models.Model):
         return f"{self.status or 'unanswered'}, {self.created_at:%Y-%m-%d %H:%M}"
 
 
-class AuditEntry(models.Model):
-    """Who did what, when, from where; written once, never changed."""
+class AppendOnly(Exception):
+    """Somebody wanted to change or delete an entry of the audit trail."""
 
-    at = models.DateTimeField(auto_now_add=True)
-    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Rows are read, and added by accounts/chain.py."""
+
+    def update(self, **kwargs: Any) -> int:
+        raise AppendOnly
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> int:
+        raise AppendOnly
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
+
+
+class AuditEntry(models.Model):
+    """Who did what, when, from where; written once (accounts/audit.py, accounts/chain.py), never changed."""
+
+    number = models.BigIntegerField(unique=True)  # from 1, without gaps
+    digest = models.CharField(max_length=64)  # of this entry and of the one before it
+    at = models.DateTimeField(default=timezone.now)
+    # No constraint and no cascade: an entry stays as it was written, also when the user is gone.
+    user = models.ForeignKey(User, models.DO_NOTHING, null=True, related_name="+", db_constraint=False)
     username = models.CharField(max_length=150, blank=True)  # outlives the user
     address = models.GenericIPAddressField(null=True)
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=200, blank=True)
     detail: models.JSONField[Any, Any] = models.JSONField(default=dict)
 
+    objects = AuditQuerySet.as_manager()
+
     class Meta:
         default_permissions = ()
         ordering = ["-id"]
         verbose_name_plural = "audit entries"
         indexes = [
+            # For accounts/throttle.py, which counts.
             models.Index(fields=["action", "address", "at"], name="audit_by_address"),
             models.Index(fields=["action", "username", "at"], name="audit_by_username"),
+            # The newest, and the newest of each, as accounts/paging.py reads them.
+            models.Index(fields=["-at", "-id"], name="audit_newest"),
+            models.Index(fields=["action", "-at", "-id"], name="audit_newest_by_action"),
+            models.Index(fields=["username", "-at", "-id"], name="audit_newest_by_username"),
+            models.Index(fields=["address", "-at", "-id"], name="audit_newest_by_address"),
         ]
 
     def __str__(self) -> str:
         return f"{self.username} {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        raise AppendOnly
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
+
+
+class AuditHead(models.Model):
+    """How far the audit trail goes, in one row: whoever adds to it holds this row until their transaction ends."""
+
+    number = models.BigIntegerField(default=0)  # of the last entry
+    digest = models.CharField(max_length=64, blank=True)  # of that entry
+    # Of the two above. Else whoever can write to the table could cut the trail off at any entry of their choice.
+    seal = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.digest}"
 
 
 class EncryptionCanary(models.Model):

@@ -1,15 +1,20 @@
 """What stands behind the question mark: numbers and choices that are refused if they are none."""
 
+import re
+from contextlib import suppress
+from datetime import date, timedelta
 from typing import Any
 
 import django_filters
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
+from django_filters.fields import IsoDateTimeField
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions
 from rest_framework.request import Request
 
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 LARGEST = 2**63 - 1  # that a database counts to
 
 
@@ -49,6 +54,16 @@ class TrueOrFalseField(forms.NullBooleanField):
         if (text := str(value or "").lower()) not in known:
             raise ValidationError(_("This must be true or false."), code="invalid")
         return known[text]
+
+
+class UntilField(IsoDateTimeField):  # type: ignore[misc]
+    """A moment; a day means its end."""
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and DAY.fullmatch(value.strip()):
+            with suppress(ValueError, OverflowError):  # then it is refused below
+                value = (date.fromisoformat(value.strip()) + timedelta(days=1)).isoformat()
+        return super().to_python(value)
 
 
 @extend_schema_field({"type": "integer", "minimum": 1, "maximum": LARGEST})

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, permissions_of
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, AuditEntry, User
 from accounts.people import beyond
 from accounts.strict import StrictModelSerializer, StrictSerializer
 
@@ -183,3 +183,20 @@ class MadeApiTokenSerializer(ApiTokenSerializer):
     class Meta(ApiTokenSerializer.Meta):
         fields = [*ApiTokenSerializer.Meta.fields, "token"]
         read_only_fields = fields
+
+
+class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
+    user = serializers.IntegerField(
+        source="user_id", read_only=True, allow_null=True, help_text="Who may be gone by now; null: nobody signed in."
+    )
+    detail = serializers.DictField(read_only=True, help_text="Of a change `before` and `after`. Without secrets.")
+
+    class Meta:
+        model = AuditEntry
+        fields = ["number", "at", "user", "username", "address", "action", "target", "detail", "digest"]
+        read_only_fields = fields
+        extra_kwargs = {
+            "number": {"help_text": "From 1, without gaps."},
+            "username": {"help_text": "As it was then."},
+            "digest": {"help_text": "Of this entry and of the one before it: `manage.py verify_audit`."},
+        }

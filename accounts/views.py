@@ -1,3 +1,6 @@
+import json
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from django.contrib import messages
@@ -5,18 +8,22 @@ from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import audit, tokens
-from accounts.access import signed_in
+from accounts.access import Permission, require, signed_in
+from accounts.filters import AuditFilter
 from accounts.forms import ApiTokenForm, LoginForm, ProfileForm
-from accounts.models import ApiToken, User
+from accounts.lists import ROWS_AT_ONCE, as_csv, as_json_lines, is_csv
+from accounts.models import ApiToken, AuditEntry, User
+from accounts.paging import walk, walks
 
 FORM_METHODS = ["get", "head", "post", "options"]  # Django itself takes a PUT for a POST
 
@@ -39,12 +46,23 @@ class Login(auth_views.LoginView):
         return response
 
 
+class Logout(auth_views.LogoutView):
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            audit.record("logout", request=request)
+        return super().post(request, *args, **kwargs)
+
+
 @require_http_methods(["GET", "POST"])
 @login_required
 def profile(request: HttpRequest) -> HttpResponse:
-    form = ProfileForm(request.POST or None, instance=User.objects.get(pk=signed_in(request).pk))
+    user = User.objects.get(pk=signed_in(request).pk)
+    before = audit.facts(user) if request.method == "POST" else {}
+    form = ProfileForm(request.POST or None, instance=user)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            audit.record_change("profile.changed", user, before, request=request)
         messages.success(request, _("Your profile is saved."))
         return redirect("profile")
     return show_profile(request, form=form, status=400 if form.errors else 200)
@@ -97,3 +115,23 @@ class PasswordChange(auth_views.PasswordChangeView):
             _("Your password is changed. Every other session and login has ended. API tokens go on; see below."),
         )
         return response
+
+
+@require_GET
+@require(Permission.USER_MANAGE)
+def audit_trail(request: HttpRequest) -> HttpResponseBase:
+    """Who did what, the newest first; all that is asked for also as CSV, and as JSON lines."""
+    found = AuditFilter(request.GET, AuditEntry.objects.order_by("-at", "-id"))
+    if is_csv(request):
+        return as_csv("audit", audit_table(found))
+    if request.GET.get("format") == "jsonl":
+        return as_json_lines("audit", map(audit.as_data, chain.from_iterable(walks(found, ROWS_AT_ONCE))))
+    page = walk(found, request.GET.get("cursor"), 50)
+    return render(request, "accounts/audit.html", {"filter": found, "page": page})
+
+
+def audit_table(found: AuditFilter) -> Iterator[tuple[object, ...]]:
+    yield (_("Number"), _("Time"), _("Who"), _("Address"), _("Action"), _("On what"), _("Details"))
+    for entry in chain.from_iterable(walks(found, ROWS_AT_ONCE)):
+        detail = json.dumps(entry.detail, ensure_ascii=False) if entry.detail else ""
+        yield (entry.number, entry.at, entry.username, entry.address, entry.action, entry.target, detail)

@@ -20,12 +20,14 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 from accounts import audit, tokens
 from accounts.access import Permission, can, signed_in
 from accounts.errors import Conflict, NotAllowed
-from accounts.filters import ApiTokenFilter, UserFilter
-from accounts.models import ApiToken, ApiTokenQuerySet, User
+from accounts.filters import ApiTokenFilter, AuditFilter, UserFilter
+from accounts.models import ApiToken, ApiTokenQuerySet, AuditEntry, User
+from accounts.paging import NewestFirst
 from accounts.people import refuse_beyond, remove, somebody_stays_in_charge
 from accounts.serializers import (
     AccountSerializer,
     ApiTokenSerializer,
+    AuditSerializer,
     LoginSerializer,
     MadeApiTokenSerializer,
     NewAccountSerializer,
@@ -104,6 +106,7 @@ class Logout(APIView):
             tokens.log_out(asked.validated_data["refresh_token"], signed_in(request))
         except tokens.TokenRefused as error:
             raise AuthenticationFailed(str(error)) from error
+        audit.record("logout.api", request=request)
         return Response(status=204)
 
 
@@ -192,7 +195,7 @@ class UserViewSet(ModelViewSet[User]):
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[User]) -> None:
         user = serializer.save()
-        audit.record("user.added", request=self.request, target=user.username, detail={"roles": user.roles})
+        audit.record_change("user.added", user, {}, request=self.request)
 
     def perform_update(self, serializer: BaseSerializer[User]) -> None:
         user, me = serializer.instance, signed_in(self.request)
@@ -200,11 +203,13 @@ class UserViewSet(ModelViewSet[User]):
         refuse_beyond(me, user)
         if user == me and serializer.validated_data.get("is_active") is False:
             raise Conflict(_("You cannot switch yourself off. Ask another administrator."))
-        detail = {"fields": sorted(serializer.validated_data), "roles_before": user.roles}
+        before = audit.facts(user)
+        has_new_password = "password" in serializer.validated_data
         with somebody_stays_in_charge():
             changed = serializer.save()
-            detail["roles"] = changed.roles
-            audit.record("user.changed", request=self.request, target=changed.username, detail=detail)
+            audit.record_change("user.changed", changed, before, request=self.request)
+            if has_new_password:
+                audit.record("user.password_set", request=self.request, target=changed.username)
 
     @extend_schema(summary="Delete or switch off a user", responses={200: AccountSerializer, 204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -216,10 +221,12 @@ class UserViewSet(ModelViewSet[User]):
         refuse_beyond(me, user)
         if user == me:
             raise Conflict(_("You cannot remove yourself. Ask another administrator."))
+        before = audit.facts(user)
         with somebody_stays_in_charge():
             is_gone = remove(user)
+            detail = audit.difference(before, {} if is_gone else audit.facts(user))
             action = "user.deleted" if is_gone else "user.switched_off"
-            audit.record(action, request=request, target=user.username)
+            audit.record(action, request=request, target=user.username, detail=detail)
         return Response(status=204) if is_gone else Response(self.get_serializer(user).data)
 
 
@@ -232,3 +239,19 @@ class RoleViewSet(mixins.ListModelMixin, GenericViewSet[Group]):
     def get_queryset(self) -> QuerySet[Group]:
         ours = DjangoPermission.objects.filter(codename__in=list(Permission))
         return Group.objects.prefetch_related(Prefetch("permissions", ours)).order_by("name")
+
+
+@extend_schema_view(
+    list=extend_schema(
+        summary="List what people did, newest first", description="The audit trail: who, when, from where, on what."
+    )
+)
+class AuditViewSet(mixins.ListModelMixin, GenericViewSet[AuditEntry]):
+    serializer_class = AuditSerializer
+    filterset_class = AuditFilter
+    pagination_class = NewestFirst
+    orderings = ("-at",)
+    permissions: ClassVar[dict[str, Permission | None]] = {"list": Permission.USER_MANAGE}
+
+    def get_queryset(self) -> QuerySet[AuditEntry]:
+        return AuditEntry.objects.order_by("-at", "-id")

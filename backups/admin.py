@@ -30,6 +30,7 @@ class SourceAdmin(OperatorAdmin):
 
 @admin.register(RetentionPolicy)
 class RetentionPolicyAdmin(OperatorAdmin):
+    audited_as = "retention"
     changed_with = Permission.BACKUP_MANAGE
     list_display = ("name", "keep_within", "keep_last", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 

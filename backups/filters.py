@@ -5,10 +5,10 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 from django_filters.constants import EMPTY_VALUES
 
+from accounts.paging import Asked, NewestFilter
 from accounts.query import IdFilter, TrueOrFalseFilter
 from backups.models import Archive, ArchiveQuerySet, RestoreTest
 from jobs.models import Job
-from jobs.paging import Asked, NewestFilter
 
 LAST_CHARACTER = "\U0010ffff"
 

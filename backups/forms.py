@@ -347,10 +347,6 @@ class ScheduleForm(forms.Form):
         given = {name: sent[name] for name in ("hours", "weekday", "day") if name in self.COUNTS[repeat]}
         return Plain(repeat, minute=minute, hour=at.hour, **given).cron
 
-    @property
-    def changed_fields(self) -> list[str]:
-        return [name for name, value in self.values.items() if value != getattr(self.plan, name)]
-
     def runs(self) -> list[datetime]:
         """The next runs, before any spread."""
         values = self.values
@@ -377,13 +373,6 @@ class PlanWithFiles:
     def has_errors(self) -> bool:
         return bool(self.plan.errors or self.files.errors or self.when.errors)
 
-    @property
-    def changed_fields(self) -> list[str]:
-        # What was left empty is as it was.
-        proof = {name for name in PROOF if self.plan.cleaned_data.get(name) == self.plan.initial.get(name)}
-        changed = [name for name in self.plan.changed_data if name not in proof]
-        return [*changed, *self.files.changed_data, *self.when.changed_fields]
-
     def is_valid(self) -> bool:
         return all([self.plan.is_valid(), self.files.is_valid(), self.when.is_valid()])
 
@@ -401,10 +390,10 @@ class PlanWithFiles:
         # Of a plan that exists only what is on the page: the scheduler and the workers keep the rest.
         plan.save(update_fields=[*self.plan.Meta.fields, *schedule.FIELDS] if plan.pk else None)
         reschedule(plan)
-        source = self.source or Source(server=server, name=free_source_name(plan), kind="files")
-        source.parameters = self.files.cleaned_data
-        source.save()
-        plan.sources.add(source)
+        self.source = self.source or Source(server=server, name=free_source_name(plan), kind="files")
+        self.source.parameters = self.files.cleaned_data
+        self.source.save()
+        plan.sources.add(self.source)
         return plan, repository
 
 

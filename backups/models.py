@@ -491,6 +491,11 @@ class Plan(models.Model):
         if self.repository_id and self.server_id and self.repository.server_id != self.server_id:
             raise ValidationError({"repository": _("This repository belongs to another server.")})
 
+    @property
+    def full_name(self) -> str:
+        """With its server: several may have a plan of this name."""
+        return f"{self.server.name}/{self.name}"
+
     def note_last_good(self) -> None:
         """Keep when the newest good archive was taken, for the pages that ask no other table."""
         good = self.last_good_archive()

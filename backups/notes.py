@@ -25,8 +25,8 @@ def note(archive: Archive, request: HttpRequest | Request, **said: Any) -> None:
     if said.get("pinned") and not row.pinned and is_going(row):
         raise Refused(_("The archive is just being deleted: it is too late to pin it."))
     changes = {name: value for name, value in said.items() if getattr(row, name) != value}
+    Archive.objects.filter(pk=row.pk).update(**changes)
     for name, value in changes.items():
         action = "commented" if name == "comment" else "pinned" if value else "unpinned"
         detail = {"before": getattr(row, name), "after": value}
         audit.record(f"archive.{action}", request=request, target=row.name, detail=detail)
-    Archive.objects.filter(pk=row.pk).update(**changes)

@@ -147,10 +147,11 @@ def follow_renamed(archive: Archive, item: ArchiveInfo, job: Job) -> None:
     before, old_borg_id = archive.name, archive.borg_id
     with transaction.atomic():
         rows = Archive.objects.filter(pk=archive.pk, borg_id=old_borg_id)
-        if rows.update(name=item.name, borg_id=item.archive_id):
+        is_ours = rows.update(name=item.name, borg_id=item.archive_id)
+        Job.objects.filter(pk=job.pk).update(made=[])
+        if is_ours:
             detail = {"before": before, "after": item.name, "job": str(job.pk)}
             audit.record("archive.renamed", user=job.user, target=archive.repository.name, detail=detail)
-        Job.objects.filter(pk=job.pk).update(made=[])
     archive.name, archive.borg_id = item.name, item.archive_id
     catalog.renamed(archive, old_borg_id)
     diffs.renamed(archive, old_borg_id)

@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import audit
 from accounts.dependents import dependents_of
 from backups import catalog
 from backups.models import Repository
@@ -30,7 +31,8 @@ def forget(repository: Repository, *, leave_data: bool = False) -> None:
             "read it any more. If that is meant, say leave_data=true."
         )
         raise Refused(sentence % {"where": locked.location})
-    key = repository.pk
+    key, detail = repository.pk, {"left": locked.location, **audit.difference(audit.facts(locked), {})}
     repository.delete()
+    audit.record("repository.forgotten", target=locked.name, detail=detail)
     # What is left of it in the data directory is worth no failure.
     transaction.on_commit(lambda: catalog.drop_all(key), robust=True)

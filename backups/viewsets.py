@@ -22,6 +22,7 @@ from accounts import audit
 from accounts.access import Permission, signed_in
 from accounts.dependents import dependents_of
 from accounts.errors import NoSuchRange, Unavailable
+from accounts.paging import NewestFirst
 from accounts.query import whole
 from backups.catalog import ORDERS, ROOT, Catalog, Item, NotIndexed
 from backups.diff_viewsets import DiffMixin, NotedMixin, RenameMixin, noted
@@ -63,7 +64,6 @@ from backups.serializers import (
     StoragePoolSerializer,
 )
 from jobs.models import Job
-from jobs.paging import NewestFirst
 from jobs.runner import Refused
 from jobs.starting import JOBS, ONE_JOB, form_errors, queued, start
 from servers.models import Server
@@ -83,24 +83,28 @@ class AuditedViewSet(ModelViewSet[Any]):
     @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Any]) -> None:
         made = serializer.save()
-        audit.record(f"{self.audited_as}.added", request=self.request, target=made.name)
         self.after_create(made)
+        audit.record_change(f"{self.audited_as}.added", made, {}, request=self.request)
 
     def after_create(self, made: Any) -> None:
         """Start what follows from there being a new one."""
 
+    @transaction.atomic
     def perform_update(self, serializer: BaseSerializer[Any]) -> None:
-        changed = serializer.save()
-        fields = sorted(serializer.validated_data)
-        audit.record(f"{self.audited_as}.changed", request=self.request, target=changed.name, detail={"fields": fields})
+        assert serializer.instance is not None
+        before = audit.facts(serializer.instance)
+        audit.record_change(f"{self.audited_as}.changed", serializer.save(), before, request=self.request)
 
+    @transaction.atomic
     def perform_destroy(self, instance: Any) -> None:
+        before, name = audit.facts(instance), audit.name_of(instance)
         try:
             instance.delete()
         except ProtectedError as error:
             what = {"name": instance.name, "what": dependents_of(instance)}
             raise Refused(_("%(name)s still has: %(what)s. Delete those first.") % what) from error
-        audit.record(f"{self.audited_as}.deleted", request=self.request, target=instance.name)
+        detail = audit.difference(before, {})
+        audit.record(f"{self.audited_as}.deleted", request=self.request, target=name, detail=detail)
 
 
 @extend_schema_view(
@@ -131,9 +135,10 @@ class StoragePoolViewSet(AuditedViewSet):
         asked = AccountHostKeySerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         detail = {"fingerprint": asked.validated_data["fingerprint"], "before": pool.fingerprint}
-        if not pool.confirm_host_key(detail["fingerprint"]):
-            raise ValidationError({"fingerprint": ["The account did not show a key with this fingerprint last."]})
-        audit.record("host_key.confirmed", request=request, target=pool.name, detail=detail)
+        with transaction.atomic():
+            if not pool.confirm_host_key(detail["fingerprint"]):
+                raise ValidationError({"fingerprint": ["The account did not show a key with this fingerprint last."]})
+            audit.record("host_key.confirmed", request=request, target=pool.name, detail=detail)
         host_key_confirmed(pool, user=signed_in(request), trigger=Job.Trigger.API)
         return Response(self.get_serializer(self.get_object()).data)
 
@@ -179,10 +184,7 @@ class RepositoryViewSet(AuditedViewSet):
         answer = self.request.query_params.get("leave_data", "false")
         if answer not in ("true", "false"):
             raise ValidationError({"leave_data": ["This must be true or false."]})
-        where = instance.location
-        with transaction.atomic():
-            forget(instance, leave_data=answer == "true")
-            audit.record("repository.forgotten", request=self.request, target=instance.name, detail={"left": where})
+        forget(instance, leave_data=answer == "true")
 
     @extend_schema(summary="Import a repository", request=ImportRepositorySerializer, responses=ONE_JOB)
     @action(detail=False, methods=["post"], url_path="import", url_name="import")
@@ -286,7 +288,7 @@ class BackupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     def get_queryset(self) -> QuerySet[Job]:
         jobs = Job.objects.for_user(self.request.user).order_by("-created_at", "-id")
-        # Of a list BackupFilter says it, so that the index to read is chosen there (jobs/paging.py).
+        # Of a list BackupFilter says it, so that the index to read is chosen there (accounts/paging.py).
         return jobs if self.action == "list" else jobs.filter(type=RunBackup.type)
 
     @extend_schema(summary="Run backups", request=RunBackupSerializer, responses=JOBS)
@@ -299,7 +301,10 @@ class BackupViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
             raise ValidationError({"server_id": ["There is no such server, or you may not see it."]})
         plans = self._plans(server, asked.validated_data)
         with transaction.atomic():
-            return queued([start(RunBackup, plan, request, {}) for plan in plans])
+            jobs = RunBackup.enqueue_all(plans, user=signed_in(request), trigger=Job.Trigger.API)
+            if refused := next((job for job in jobs if isinstance(job, Refused)), None):
+                raise refused
+            return queued([job for job in jobs if isinstance(job, Job)])
 
     def _plans(self, server: Server, wanted: dict[str, Any]) -> list[Plan]:
         plans = Plan.objects.filter(server=server).with_scope()

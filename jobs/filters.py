@@ -5,9 +5,9 @@ import django_filters
 from django.db.models import Max, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from accounts.paging import Asked, NewestFilter
 from accounts.query import IdFilter
 from jobs.models import Job, LogLine
-from jobs.paging import Asked, NewestFilter
 
 CLOCKS_DIFFER = timedelta(minutes=5)  # between workers, at most
 JOBS_ASKED = 20

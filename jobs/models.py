@@ -61,6 +61,7 @@ class Job(models.Model):
         LOW = 20, _("low")
 
     FINAL: ClassVar[frozenset[str]] = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+    BY_SOMEBODY: ClassVar[frozenset[str]] = frozenset({Trigger.USER, Trigger.API, Trigger.RETRY})
     # Those that may have one: of an attempt that failed, the others were put back for.
     WITH_ERROR: ClassVar[tuple[str, ...]] = (Status.FAILED, Status.CANCELLED, Status.PENDING)
 
@@ -112,7 +113,7 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="job_newest"),
             models.Index(fields=["status", "priority", "created_at"], name="job_by_status"),
-            # The newest of each, with the id, so that a page of them is read from the index (jobs/paging.py).
+            # The newest of each, with the id, so that a page of them is read from the index (accounts/paging.py).
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_by_status"),
             models.Index(fields=["type", "-created_at", "-id"], name="job_newest_by_type"),
             models.Index(fields=["server", "-created_at", "-id"], name="job_newest_by_server"),

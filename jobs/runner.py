@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from accounts import audit, chain
 from accounts.access import Permission
 from accounts.models import User
 from jobs import live, queue
@@ -98,6 +99,11 @@ class JobRunner(ABC, Generic[Subject]):
         """Raise Refused when this cannot be started on `subject` now."""
 
     @classmethod
+    def audited(cls, subject: Subject, job: Job) -> dict[str, Any]:
+        """What the audit trail says of a job that somebody starts; no secrets."""
+        return {"parameters": job.payload} if job.payload else {}
+
+    @classmethod
     def ended(cls, job: Job) -> None:
         """Called in the transaction that ends the job, by whoever ends it: keep what others read of it.
 
@@ -152,7 +158,21 @@ class JobRunner(ABC, Generic[Subject]):
             JobEvent.objects.bulk_create(JobEvent(job=job, status=job.status) for job in jobs)
             queue.ring(*jobs)
             transaction.on_commit(lambda: _announce(jobs))
+            if trigger in Job.BY_SOMEBODY:
+                pairs = zip(subjects, answers, strict=True)
+                cls._audit([(subject, job) for subject, job in pairs if isinstance(job, Job)])
         return answers
+
+    @classmethod
+    def _audit(cls, started: list[tuple[Subject, Job]]) -> None:
+        if started:
+            chain.append(*(
+                audit.entry_of(
+                    f"{cls.type}.started", user=job.user, target=audit.name_of(subject),
+                    detail={"job": job.pk, **cls.audited(subject, job)},
+                )
+                for subject, job in started
+            ))  # fmt: skip
 
     @classmethod
     def _unfinished(cls, subjects: Sequence[Subject]) -> dict[str, Job]:
@@ -234,15 +254,27 @@ def end(job: Job, *, may_pass: bool = False, **outcome: Any) -> bool:
     return True
 
 
-def cancel(job: Job) -> bool:
-    """Ask for an end of `job`, which is its end if nobody has started it; False when it had ended before."""
+def cancel(job: Job, *, by_somebody: bool = False) -> bool:
+    """Ask for an end of `job`, which is its end if nobody has started it; False when it had ended before.
+
+    What a person asks for is in the audit trail.
+    """
     with transaction.atomic():
         if not job.request_cancel():
             return False
         job.refresh_from_db()
         if job.has_ended and (runner := JobRunner.registry.get(job.type)):
             _tell(runner, job)
+        if by_somebody:
+            _record_act("cancelled", job)
     return True
+
+
+def _record_act(action: str, job: Job) -> None:
+    """To the audit trail: somebody did that to a job."""
+    about = job.plan or job.repository or job.server
+    detail = {"job": job.pk, "subject": job.subject}
+    audit.record(f"{job.type}.{action}", target=audit.name_of(about) if about else job.subject, detail=detail)
 
 
 def _tell(runner: RunnerClass, job: Job) -> None:
@@ -288,11 +320,13 @@ def retry_of(job: Job, *, user: User | None, trigger: Job.Trigger) -> Job:
 
 
 def try_now(job: Job) -> bool:
-    """Ring for the next attempt without its pause; False when the job waits for none."""
-    if not job.hurry():
-        return False
-    job.refresh_from_db()
-    queue.ring(job)
+    """Somebody wants the next attempt without its pause; False when the job waits for none."""
+    with transaction.atomic():
+        if not job.hurry():
+            return False
+        job.refresh_from_db()
+        queue.ring(job)
+        _record_act("hurried", job)
     live.announce(job, job.status)
     return True
 

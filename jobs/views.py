@@ -15,11 +15,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.access import Permission, ask_to_log_in, can, require, signed_in
 from accounts.lists import ROWS_AT_ONCE, as_csv, is_csv
+from accounts.paging import walk, walks
 from jobs import live
 from jobs.filters import JobFilter, LogFilter
 from jobs.log import as_text
 from jobs.models import Job, LogLine
-from jobs.paging import walk, walks
 from jobs.runner import JobRunner, Refused, retry_of, try_now
 from jobs.runner import cancel as cancel_job
 
@@ -171,7 +171,7 @@ def download_log(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 @require(Permission.BACKUP_CREATE)
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = get_object_or_404(Job.objects.for_user(request.user), pk=pk)
-    if cancel_job(job):
+    if cancel_job(job, by_somebody=True):
         live.announce(job, job.status)
         messages.info(request, _("The job is being cancelled."))
     else:

@@ -12,11 +12,11 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.access import Permission, can, signed_in
+from accounts.paging import NewestFirst
 from accounts.query import whole
 from jobs import live
 from jobs.filters import JobFilter, LogFilter
 from jobs.models import Job, JobQuerySet, LogLine, LogLineQuerySet
-from jobs.paging import NewestFirst
 from jobs.runner import JobRunner, Refused, cancel, retry_of, try_now
 from jobs.serializers import JobSerializer, LogLineSerializer, RunningSerializer, StartJobSerializer
 from jobs.starting import ONE_JOB, queued, refuse_parameters, start
@@ -68,7 +68,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSe
     def destroy(self, request: Request, pk: UUID) -> Response:
         """Ask the job to stop; it is cancelled within seconds, or 409 if it had ended."""
         job = self.get_object()
-        if not cancel(job):
+        if not cancel(job, by_somebody=True):
             raise Refused(_("The job has already ended."))
         live.announce(job, job.status)
         return queued(job)

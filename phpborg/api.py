@@ -37,6 +37,7 @@ router.register("sse/logs", streams.LogStream, basename="sse-log")
 router.register("tokens", accounts.ApiTokenViewSet, basename="token")
 router.register("users", accounts.UserViewSet, basename="user")
 router.register("roles", accounts.RoleViewSet, basename="role")
+router.register("audit", accounts.AuditViewSet, basename="audit-entry")
 router.register("stats", StatsViewSet, basename="stats")
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -21,6 +21,7 @@ NAVIGATION = [
     ("statistics", _("Statistics"), "chart-bar", Permission.BACKUP_VIEW),
     ("logs", _("Logs"), "list-details", Permission.LOGS_VIEW),
     ("settings", _("Settings"), "settings", Permission.CONFIG_MANAGE),
+    ("audit", _("Audit"), "list-search", Permission.USER_MANAGE),
 ]
 
 

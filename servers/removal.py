@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import audit
 from accounts.dependents import dependents_of
 from jobs.models import Job
 from jobs.runner import Refused
@@ -22,4 +23,6 @@ def delete(server: Server) -> None:
             "on a disk stays there until you remove it."
         )
         raise Refused(sentence % {**name, "what": what})
+    before = audit.facts(server)
     server.delete()
+    audit.record("server.deleted", target=server.name, detail=audit.difference(before, {}))

@@ -32,8 +32,8 @@ def add(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             server = form.save()
-            audit.record("server.added", request=request, target=server.name)
             start_test(server, signed_in(request))
+            audit.record_change("server.added", server, {}, request=request)
         return redirect("server_access", pk=server.pk)
     context = {"form": form, "stations": stations(None)}
     return render(request, "servers/form.html", context, status=400 if form.errors else 200)
@@ -43,12 +43,13 @@ def add(request: HttpRequest) -> HttpResponse:
 @require(Permission.SERVER_MANAGE)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
-    initial = {"tags": list(server.tags.all())}
+    before, initial = audit.facts(server), {"tags": list(server.tags.all())}
     form = ServerForm(request.POST or None, instance=server, initial=initial)
     meantime = Meantime(request, form)
     if request.method == "POST" and form.is_valid() and meantime.is_free():
-        server = form.save()
-        audit.record("server.changed", request=request, target=server.name, detail={"fields": form.changed_data})
+        with transaction.atomic():
+            server = form.save()
+            audit.record_change("server.changed", server, before, request=request)
         messages.success(request, _("%(name)s is saved.") % {"name": server.name})
         return redirect("server", pk=pk)
     context = {"form": form, "server": Server.objects.get(pk=pk), "meantime": meantime}
@@ -100,9 +101,11 @@ def confirm_host_key(request: HttpRequest, pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.for_user(request.user), pk=pk)
     before = server.fingerprint
     fingerprint = request.POST.get("fingerprint", "")
-    if server.confirm_host_key(fingerprint):
-        detail = {"fingerprint": fingerprint, "before": before}
-        audit.record("host_key.confirmed", request=request, target=server.name, detail=detail)
+    with transaction.atomic():
+        if is_confirmed := server.confirm_host_key(fingerprint):
+            detail = {"fingerprint": fingerprint, "before": before}
+            audit.record("host_key.confirmed", request=request, target=server.name, detail=detail)
+    if is_confirmed:
         start_test(server, signed_in(request))
     else:
         messages.error(request, _("The server now shows another key than the one that you looked at. Look again."))
@@ -164,7 +167,6 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         except Refused as refusal:
             messages.error(request, str(refusal))
             return redirect("server", pk=pk)
-        audit.record("server.deleted", request=request, target=name)
         messages.success(request, _("%(name)s is deleted. Nothing was changed on the machine.") % {"name": name})
         return redirect("servers")
     return render(request, "servers/delete.html", {"server": server})

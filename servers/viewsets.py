@@ -1,5 +1,6 @@
 from typing import Any, ClassVar
 
+from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.decorators import action
@@ -47,18 +48,18 @@ class ServerViewSet(ModelViewSet[Server]):
     def get_queryset(self) -> QuerySet[Server]:
         return Server.objects.for_user(self.request.user).prefetch_related("tags").order_by("name")
 
+    @transaction.atomic
     def perform_create(self, serializer: BaseSerializer[Server]) -> None:
-        server = serializer.save()
-        audit.record("server.added", request=self.request, target=server.name)
+        audit.record_change("server.added", serializer.save(), {}, request=self.request)
 
+    @transaction.atomic
     def perform_update(self, serializer: BaseSerializer[Server]) -> None:
-        server = serializer.save()
-        fields = sorted(serializer.validated_data)
-        audit.record("server.changed", request=self.request, target=server.name, detail={"fields": fields})
+        assert serializer.instance
+        before = audit.facts(serializer.instance)
+        audit.record_change("server.changed", serializer.save(), before, request=self.request)
 
     def perform_destroy(self, instance: Server) -> None:
         removal.delete(instance)
-        audit.record("server.deleted", request=self.request, target=instance.name)
 
     @extend_schema(summary="Test the connection", request=None, responses=ONE_JOB)
     @action(detail=True, methods=["post"])
@@ -74,8 +75,9 @@ class ServerViewSet(ModelViewSet[Server]):
         asked = HostKeySerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         fingerprint, before = asked.validated_data["fingerprint"], server.fingerprint
-        if not server.confirm_host_key(fingerprint):
-            raise ValidationError({"fingerprint": ["The server did not show a key with this fingerprint last."]})
-        detail = {"fingerprint": fingerprint, "before": before}
-        audit.record("host_key.confirmed", request=request._request, target=server.name, detail=detail)
+        with transaction.atomic():
+            if not server.confirm_host_key(fingerprint):
+                raise ValidationError({"fingerprint": ["The server did not show a key with this fingerprint last."]})
+            detail = {"fingerprint": fingerprint, "before": before}
+            audit.record("host_key.confirmed", request=request, target=server.name, detail=detail)
         return Response(self.get_serializer(self.get_object()).data)

@@ -5,11 +5,11 @@ once (store.py), by a worker in one pass over borg's listing (writing.py); web p
 finding.py). It can always be read anew from the repository. Paths are bytes, as they are on disk.
 """
 
-from backups.catalog.reading import ORDERS, Catalog, Item, as_argument, readable
+from backups.catalog.reading import ORDERS, Catalog, Item, as_argument, paths_of, readable
 from backups.catalog.store import ROOT, Damaged, NotIndexed, drop, drop_all, has, renamed
 from backups.catalog.writing import build
 
 __all__ = [
     "ORDERS", "ROOT", "Catalog", "Damaged", "Item", "NotIndexed", "as_argument", "build", "drop", "drop_all", "has",
-    "readable", "renamed",
+    "paths_of", "readable", "renamed",
 ]  # fmt: skip

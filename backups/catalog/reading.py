@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import SystemRandom
@@ -13,6 +14,7 @@ from backups.models import Archive
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+PATHS_TOLD = 100
 TRIES = 30  # for each file of a sample: of all numbers some are of folders, and of files of other archives
 ORDERS = {
     "name": "kind <> 'd', name", "-name": "kind <> 'd', name DESC",
@@ -213,3 +215,13 @@ def item_of(row: Any) -> Item:
     number, folder, name, kind, mode, owner, group, size, files, when, link, healthy = row
     modified_at = EPOCH + when * MICROSECOND if when is not None else None
     return Item(number, folder, name, kind, mode, owner, group, size, files, modified_at, link or b"", bool(healthy))
+
+
+def paths_of(archive: Archive, numbers: Sequence[int]) -> list[str]:
+    """Of at most PATHS_TOLD entries, for people; none as long as the listing is not read."""
+    try:
+        with Catalog(archive) as listing:
+            items = [listing.at(number) for number in numbers[:PATHS_TOLD]]
+            return ["/" + readable(listing.path(item)) for item in items if item]
+    except NotIndexed:
+        return []

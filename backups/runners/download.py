@@ -9,7 +9,7 @@ from accounts.access import Permission
 from accounts.query import LARGEST
 from backups.borg import commands
 from backups.borg.errors import failure_of
-from backups.catalog import Catalog, NotIndexed, as_argument
+from backups.catalog import Catalog, NotIndexed, as_argument, paths_of
 from backups.models import Archive
 from backups.packing import PACKINGS, PLAIN, Export
 from backups.runners.base import NEVER_MATCHED, ArchiveRunner, Follower, refuse_unready
@@ -45,6 +45,10 @@ class DownloadFile(ArchiveRunner):
     @classmethod
     def refuse(cls, subject: Archive) -> None:
         refuse_unready(subject.repository)
+
+    @classmethod
+    def audited(cls, subject: Archive, job: Job) -> dict[str, Any]:
+        return {"paths": paths_of(subject, [job.payload["entry"]]), **super().audited(subject, job)}
 
     def run(self) -> dict[str, Any]:
         pipe = Pipe(self.job.pk)

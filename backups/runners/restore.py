@@ -16,7 +16,7 @@ from backups.borg import commands
 from backups.borg.commands import Access
 from backups.borg.errors import RepositoryUnreadable, failure_of
 from backups.borg.results import Entry, Unreadable, parse_contents, parse_files
-from backups.catalog import Catalog, NotIndexed, as_argument, readable
+from backups.catalog import Catalog, NotIndexed, as_argument, paths_of, readable
 from backups.models import Archive, Source
 from backups.placing import TREE, Place, Stat, Target, TargetUnusable, answered, inside
 from backups.restoring import NO_ROOM, SHOWN, Chosen, Complaints, Ways, kind_of, lineage, overlap
@@ -175,6 +175,12 @@ class RestoreFiles(ArchiveRunner):
         if server.pk == subject.server_id:
             refuse_keyless(subject.repository)
         return super()._job(subject, **values)
+
+    @classmethod
+    def audited(cls, subject: Archive, job: Job) -> dict[str, Any]:
+        onto = target_of(subject, job.payload).name
+        paths = paths_of(subject, job.payload.get("entries") or [])
+        return {"onto": onto, **({"paths": paths} if paths else {}), **super().audited(subject, job)}
 
     def run(self) -> dict[str, Any]:
         archive, wish = self.subject, self.job.payload

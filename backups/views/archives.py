@@ -3,6 +3,7 @@ from itertools import chain
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -161,13 +162,14 @@ def trust(request: HttpRequest, pk: int) -> HttpResponse:
     """Somebody has looked at a suspicious archive: it is as it should be, and counts again."""
     archive = visible(request, pk)
     doubts = archive.suspicion
-    if doubts and Archive.objects.filter(pk=pk, suspicion=doubts).update(suspicion=""):
-        audit.record("archive.trusted", request=request, target=archive.name, detail={"suspicion": doubts})
-        if archive.job and archive.job.result:  # what the pages about the plan read
-            archive.job.result = {**archive.job.result, "suspicion": "", "trusted": doubts}
-            archive.job.save(update_fields=["result"])
-        if archive.plan:
-            archive.plan.note_last_good()
+    with transaction.atomic():
+        if doubts and Archive.objects.filter(pk=pk, suspicion=doubts).update(suspicion=""):
+            if archive.job and archive.job.result:  # what the pages about the plan read
+                archive.job.result = {**archive.job.result, "suspicion": "", "trusted": doubts}
+                archive.job.save(update_fields=["result"])
+            if archive.plan:
+                archive.plan.note_last_good()
+            audit.record("archive.trusted", request=request, target=archive.name, detail={"suspicion": doubts})
     return redirect("archive", pk=pk)
 
 

@@ -1,14 +1,12 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import audit
 from accounts.access import Permission, require, signed_in
 from backups.forms import ImportForm
 from backups.models import Repository
@@ -47,9 +45,7 @@ def forget(request: HttpRequest, pk: int) -> HttpResponse:
     """Strike off a repository that could not be imported, or made; on the disk nothing happens."""
     repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
     try:
-        with transaction.atomic():
-            forget_repository(repository)
-            audit.record("repository.forgotten", request=request, target=repository.name)
+        forget_repository(repository)
     except Refused as refusal:
         messages.warning(request, str(refusal))
         return redirect("repository", pk=pk)

@@ -3,6 +3,7 @@ from itertools import chain
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -87,8 +88,9 @@ def add(request: HttpRequest, server_pk: int) -> HttpResponse:
     proposal = _proposal(request, server, folders=found.get("folders", []) if is_first else [])
     forms = PlanWithFiles(server, data=request.POST or None, proposal=proposal)
     if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid():
-        plan, new_repository = forms.save()
-        audit.record("plan.added", request=request, target=f"{server.name}/{plan.name}")
+        with transaction.atomic():
+            plan, new_repository = forms.save()
+            record_saved(forms, new_repository)
         if new_repository:
             InitRepository.enqueue(new_repository, user=signed_in(request))
         messages.success(request, _("The plan is saved. Run it now, and see your first archive in a minute."))
@@ -98,6 +100,18 @@ def add(request: HttpRequest, server_pk: int) -> HttpResponse:
         "stations": stations(server) if is_first else None,
     }  # fmt: skip
     return render(request, "plans/form.html", context, status=400 if forms.has_errors else 200)
+
+
+def record_saved(
+    forms: PlanWithFiles, new_repository: Repository | None, plan: audit.Facts | None = None,
+    source: audit.Facts | None = None,
+) -> None:  # fmt: skip
+    """The audit trail has each of what one page saves; `plan` and `source` are the facts of before."""
+    if new_repository:
+        audit.record_change("repository.added", new_repository, {})
+    if forms.source:
+        audit.record_change("source.changed" if source else "source.added", forms.source, source or {})
+    audit.record_change("plan.changed" if plan else "plan.added", forms.plan.instance, plan or {})
 
 
 def _proposal(request: HttpRequest, server: Server, *, folders: list[str]) -> Proposal | None:
@@ -126,11 +140,12 @@ def runs(request: HttpRequest) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     plan = get_object_or_404(Plan.objects.for_user(request.user).with_scope(), pk=pk)
     forms = PlanWithFiles(plan.server, plan=plan, data=request.POST or None)
+    before = audit.facts(plan), audit.facts(forms.source) if forms.source else {}
     meantime = Meantime(request, forms.plan, forms.files, forms.when)
     if request.method == "POST" and not only_asks_for_runs(request) and forms.is_valid() and meantime.is_free():
-        changed = {"fields": forms.changed_fields}
-        plan, new_repository = forms.save()
-        audit.record("plan.changed", request=request, target=f"{plan.server.name}/{plan.name}", detail=changed)
+        with transaction.atomic():
+            plan, new_repository = forms.save()
+            record_saved(forms, new_repository, *before)
         if new_repository:
             InitRepository.enqueue(new_repository, user=signed_in(request))
         messages.success(request, _("The plan is saved."))
@@ -160,9 +175,10 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         if Job.objects.filter(plan=plan).unfinished().exists():
             messages.error(request, _("A job of this plan is still running or waiting. Cancel it first."))
             return redirect("plan", pk=pk)
-        name = f"{plan.server.name}/{plan.name}"
-        plan.delete()
-        audit.record("plan.deleted", request=request, target=name)
+        name, detail = plan.full_name, audit.difference(audit.facts(plan), {})
+        with transaction.atomic():
+            plan.delete()
+            audit.record("plan.deleted", request=request, target=name, detail=detail)
         messages.success(request, _("The plan is deleted. Its archives are still there."))
         return redirect("plans")
     return render(request, "plans/delete.html", {"plan": plan, "archives": plan.archives.count()})

@@ -1,4 +1,5 @@
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -37,28 +38,29 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def add(request: HttpRequest) -> HttpResponse:
-    return _save(request, PoolForm(request.POST or None), "pool.added")
+    return _save(request, PoolForm(request.POST or None), {})
 
 
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def add_account(request: HttpRequest) -> HttpResponse:
-    return _save(request, AccountForm(request.POST or None), "pool.added")
+    return _save(request, AccountForm(request.POST or None), {})
 
 
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
-    form = AccountForm if pool.is_remote else PoolForm
-    return _save(request, form(request.POST or None, instance=pool), "pool.changed")
+    form, before = AccountForm if pool.is_remote else PoolForm, audit.facts(pool)
+    return _save(request, form(request.POST or None, instance=pool), before)
 
 
-def _save(request: HttpRequest, form: PoolForm, action: str) -> HttpResponse:
+def _save(request: HttpRequest, form: PoolForm, before: audit.Facts) -> HttpResponse:
     meantime = Meantime(request, form)
     if request.method == "POST" and form.is_valid() and meantime.is_free():
-        pool = form.save()
-        audit.record(action, request=request, target=pool.name, detail={"where": pool.where})
+        with transaction.atomic():
+            pool = form.save()
+            audit.record_change("pool.changed" if before else "pool.added", pool, before, request=request)
         try:
             CheckPool.enqueue(pool, user=signed_in(request))
         except Refused:
@@ -74,8 +76,10 @@ def confirm_host_key(request: HttpRequest, pk: int) -> HttpResponse:
     """Trust the key with the fingerprint that the person saw, then look again."""
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
     detail = {"fingerprint": request.POST.get("fingerprint", ""), "before": pool.fingerprint}
-    if pool.confirm_host_key(detail["fingerprint"]):
-        audit.record("host_key.confirmed", request=request, target=pool.name, detail=detail)
+    with transaction.atomic():
+        if is_confirmed := pool.confirm_host_key(detail["fingerprint"]):
+            audit.record("host_key.confirmed", request=request, target=pool.name, detail=detail)
+    if is_confirmed:
         host_key_confirmed(pool, user=signed_in(request), trigger=Job.Trigger.USER)
     else:
         messages.error(request, _("The account now shows another key than the one that you looked at. Look again."))

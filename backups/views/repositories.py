@@ -82,8 +82,8 @@ def add(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             repository = form.save()
-            audit.record("repository.added", request=request, target=repository.name)
             InitRepository.enqueue(repository, user=signed_in(request))
+            audit.record_change("repository.added", repository, {}, request=request)
         return redirect("repository", pk=repository.pk)
     return render(request, "repositories/form.html", {"form": form}, status=400 if form.errors else 200)
 
@@ -92,11 +92,13 @@ def add(request: HttpRequest) -> HttpResponse:
 @require(Permission.BACKUP_MANAGE)
 def edit(request: HttpRequest, pk: int) -> HttpResponse:
     repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
+    before = audit.facts(repository)
     form = RepositoryCareForm(request.POST or None, instance=repository)
     meantime = Meantime(request, form)
     if request.method == "POST" and form.is_valid() and meantime.is_free():
-        form.save()
-        audit.record("repository.changed", request=request, target=repository.name, detail=form.cleaned_data)
+        with transaction.atomic():
+            form.save()
+            audit.record_change("repository.changed", repository, before, request=request)
         return redirect("repository", pk=pk)
     context = {"form": form, "repository": repository, "meantime": meantime}
     return render(request, "repositories/care.html", context, status=400 if form.errors else 200)
@@ -107,6 +109,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 def accept(request: HttpRequest, pk: int) -> HttpResponse:
     """Somebody has looked at what freezes the repository: go on without what is gone."""
     repository = get_object_or_404(Repository.objects.for_user(request.user), pk=pk)
-    detail = {"why": repository.frozen, "struck_off": reconcile.accept(repository)}
-    audit.record("repository.accepted", request=request, target=repository.name, detail=detail)
+    with transaction.atomic():
+        detail = {"why": repository.frozen, "struck_off": reconcile.accept(repository)}
+        audit.record("repository.accepted", request=request, target=repository.name, detail=detail)
     return redirect("repository", pk=pk)

@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -87,23 +88,25 @@ def policies(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def policy_add(request: HttpRequest) -> HttpResponse:
-    return _save_policy(request, RetentionForm(request.POST or None), "retention.added")
+    return _save_policy(request, RetentionForm(request.POST or None), {})
 
 
 @require_http_methods(["GET", "POST"])
 @require(Permission.BACKUP_MANAGE)
 def policy_edit(request: HttpRequest, pk: int) -> HttpResponse:
     policy = get_object_or_404(RetentionPolicy.objects.for_user(request.user), pk=pk)
-    return _save_policy(request, RetentionForm(request.POST or None, instance=policy), "retention.changed")
+    before = audit.facts(policy)
+    return _save_policy(request, RetentionForm(request.POST or None, instance=policy), before)
 
 
-def _save_policy(request: HttpRequest, form: RetentionForm, action: str) -> HttpResponse:
+def _save_policy(request: HttpRequest, form: RetentionForm, before: audit.Facts) -> HttpResponse:
     meantime, name = Meantime(request, form), form.initial.get("name")
     if request.method == "POST" and form.is_valid() and meantime.is_free():
-        policy = form.save()
-        if name and name == config.PLAN_RETENTION != policy.name:
-            config.change({"plan_retention": policy.name}, request=request)
-        audit.record(action, request=request, target=policy.name, detail={"fields": form.changed_data})
+        with transaction.atomic():
+            policy = form.save()
+            if name and name == config.PLAN_RETENTION != policy.name:
+                config.change({"plan_retention": policy.name}, request=request)
+            audit.record_change("retention.changed" if before else "retention.added", policy, before, request=request)
         messages.success(request, _("The retention policy is saved. A plan's retention page shows what it means."))
         return redirect("retention_policies")
     context = {"form": form, "meantime": meantime}

@@ -11,11 +11,11 @@ from django.views.decorators.http import require_GET
 
 from accounts.access import Permission, require
 from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.paging import row_by_row
 from backups import health, stats
 from backups.health import State
 from backups.models import Archive, Plan
 from jobs.models import Job
-from jobs.paging import row_by_row
 from servers.models import Server
 
 STATES = (State.PROTECTED, State.ATTENTION, State.AT_RISK, State.UNKNOWN)

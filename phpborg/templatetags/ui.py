@@ -18,10 +18,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.access import ROLE_LABELS, Permission, can
+from accounts.models import AuditEntry
 from backups import schedule
 from backups.stats import Outcome
 from jobs.models import Job
 from jobs.runner import JobRunner
+from phpborg import actions
 
 register = template.Library()
 
@@ -245,6 +247,21 @@ def schedule_words(cron: str) -> str:
 @register.filter
 def role_label(name: str) -> str:
     return str(ROLE_LABELS.get(name, name))
+
+
+@register.filter
+def action_label(action: str) -> str:
+    return actions.label_of(action)
+
+
+@register.simple_tag
+def action_choices() -> list[tuple[str, str]]:
+    return actions.choices()
+
+
+@register.filter
+def details(entry: AuditEntry) -> list[actions.Line]:
+    return actions.lines_of(entry)
 
 
 PHASES = {

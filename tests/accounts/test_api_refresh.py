@@ -167,7 +167,7 @@ def test_who_sends_many_that_are_none_is_told_to_wait_and_nothing_is_looked_at(v
     assert AuditEntry.objects.filter(action=throttle.REFUSED).count() == throttle.PER_ADDRESS
     other = APIClient(REMOTE_ADDR="192.0.2.99").post("/api/auth/refresh", {"refresh_token": good})
     assert other.status_code == 200
-    AuditEntry.objects.update(at=timezone.now() - throttle.WINDOW)
+    AuditEntry._base_manager.update(at=timezone.now() - throttle.WINDOW)
     assert refresh(other.json()["refresh_token"]).status_code == 200
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import throttle
+from accounts.chain import append
 from accounts.models import AuditEntry, User
 from tests.conftest import PASSWORD
 
@@ -17,11 +18,8 @@ SENTENCE = "Too many wrong passwords. Try again in "
 
 
 def failures(count: int, *, username: str = "vera", address: str = HERE, at: datetime | None = None) -> None:
-    AuditEntry.objects.bulk_create(
-        AuditEntry(action=throttle.FAILED, username=username, address=address) for _ in range(count)
-    )
-    if at:
-        AuditEntry.objects.filter(username=username, address=address).update(at=at)
+    told: dict[str, Any] = {"at": at} if at else {}
+    append(*(AuditEntry(action=throttle.FAILED, username=username, address=address, **told) for _ in range(count)))
 
 
 def page(address: str = HERE, *, username: str = "vera", password: str = PASSWORD) -> Any:
@@ -135,9 +133,7 @@ def test_a_very_long_name_is_counted_as_it_is_kept(viewer: User) -> None:
 
 @pytest.mark.django_db
 def test_a_caller_without_an_address_is_counted_by_the_account() -> None:
-    AuditEntry.objects.bulk_create(
-        AuditEntry(action=throttle.FAILED, username="vera") for _ in range(throttle.PER_ACCOUNT_AND_ADDRESS)
-    )
+    append(*(AuditEntry(action=throttle.FAILED, username="vera") for _ in range(throttle.PER_ACCOUNT_AND_ADDRESS)))
     assert throttle.seconds_to_wait("vera", None) > 0
     assert throttle.seconds_to_wait("otto", None) == 0
 

@@ -53,7 +53,8 @@ def test_an_account_gets_a_key_of_its_own_and_is_looked_at(as_admin: Client) -> 
     assert pool.public_key.endswith("phpborg@box")
     assert "PRIVATE KEY" in pool.private_key()
     assert "PRIVATE" not in pool.private_key_encrypted
-    assert AuditEntry.objects.get(action="pool.added").detail == {"where": "u1234@box.example.com:./borg"}
+    after = AuditEntry.objects.get(action="pool.added").detail["after"]
+    assert (after["username"], after["address"], after["path"]) == ("u1234", "box.example.com", "./borg")
     page = as_admin.get(f"/pools/{pool.pk}").getvalue().decode()
     assert pool.public_key in page
     assert "u1234@box.example.com:./borg" in page

@@ -38,7 +38,7 @@ def test_a_plan_is_added_with_what_is_usual(api_admin: APIClient, admin: User, s
     assert (shown["enabled"], shown["compression"], shown["upload_kib_per_second"]) == (True, "lz4", 0)
     assert (shown["retention"], shown["last_job"], shown["last_good_at"]) == (None, None, None)
     entry = AuditEntry.objects.get(action="plan.added")
-    assert (entry.user, entry.target) == (admin, "home")
+    assert (entry.user, entry.target) == (admin, "web-1/home")
     assert not Job.objects.exists()
 
 
@@ -115,7 +115,9 @@ def test_a_patch_changes_what_it_names(api_admin: APIClient, plan: Plan) -> None
     assert api_admin.patch(f"/api/plans/{plan.pk}", {"enabled": False, "compression": "none"}).status_code == 200
     plan.refresh_from_db()
     assert (plan.enabled, plan.compression, plan.name, plan.sources.count()) == (False, "none", "files", 1)
-    assert AuditEntry.objects.get(action="plan.changed").detail == {"fields": ["compression", "enabled"]}
+    assert AuditEntry.objects.get(action="plan.changed").detail == {
+        "before": {"enabled": True, "compression": "lz4"}, "after": {"enabled": False, "compression": "none"},
+    }  # fmt: skip
 
 
 def test_a_patch_cannot_send_it_to_a_strange_repository(

@@ -231,7 +231,12 @@ def test_a_plan_is_changed_with_its_source(as_admin: Client, plan: Plan, sent: d
     assert plan.sources.get() == source
     source.refresh_from_db()
     assert source.parameters["paths"] == ["/home", "/srv"]
-    assert AuditEntry.objects.get(action="plan.changed").detail == {"fields": ["name", "compression", "paths"]}
+    changed = {entry.action: entry.detail for entry in AuditEntry.objects.filter(action__endswith=".changed")}
+    assert changed["plan.changed"] == {
+        "before": {"name": "files", "compression": "lz4"}, "after": {"name": "home", "compression": "zstd,9"},
+    }  # fmt: skip
+    assert changed["source.changed"]["before"]["parameters.paths"] == ["/etc"]
+    assert changed["source.changed"]["after"]["parameters.paths"] == ["/home", "/srv"]
 
 
 def test_the_form_shows_what_is_saved(as_admin: Client, plan: Plan) -> None:

@@ -37,7 +37,7 @@ def test_how_often_it_is_checked_can_be_changed(api_admin: APIClient, repository
     repository.refresh_from_db()
     assert (repository.check_days, repository.verify_days) == (30, 90)
     entry = AuditEntry.objects.get(action="repository.changed")
-    assert (entry.target, entry.detail) == ("web-1", {"fields": ["check_days", "verify_days"]})
+    assert (entry.target, entry.detail["after"]) == ("web-1", {"check_days": 30, "verify_days": 90})
 
 
 def test_put_takes_it_as_it_is_told(api_admin: APIClient, repository: Repository) -> None:
@@ -104,7 +104,7 @@ def test_who_knows_that_strikes_it_off_and_nothing_else_happens(
     assert folder.is_dir()
     assert not Repository.objects.exists()
     entry = AuditEntry.objects.get(action="repository.forgotten")
-    assert (entry.target, entry.detail) == ("web-1", {"left": str(folder)})
+    assert (entry.target, entry.detail["left"], entry.detail["before"]["pool"]) == ("web-1", str(folder), "disk")
 
 
 def test_one_that_was_never_made_has_nothing_to_lose(api_admin: APIClient, repository: Repository) -> None:

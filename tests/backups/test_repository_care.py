@@ -61,7 +61,9 @@ def test_how_often_it_is_checked_can_be_changed(as_admin: Client, repository: Re
     assert as_admin.post(url, {"check_days": "0", "verify_days": "90"}).status_code == 302
     repository.refresh_from_db()
     assert (repository.check_days, repository.verify_days) == (0, 90)
-    assert AuditEntry.objects.get(action="repository.changed").detail == {"check_days": 0, "verify_days": 90}
+    assert AuditEntry.objects.get(action="repository.changed").detail == {
+        "before": {"check_days": 7, "verify_days": 0}, "after": {"check_days": 0, "verify_days": 90},
+    }  # fmt: skip
     assert "every 90 days" in page(as_admin, repository)
 
 

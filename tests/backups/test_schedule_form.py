@@ -157,12 +157,12 @@ def test_saving_the_page_as_it_is_changes_nothing(as_admin: Client, plan: Plan, 
     shown = {form[name].html_name: form[name].value() for name in form.fields}
     as_admin.post(f"/plans/{plan.pk}/edit", {**sent, **shown})
     assert Plan.objects.values(*values).get() == values
-    assert not set(values) & set(AuditEntry.objects.get(action="plan.changed").detail["fields"])
+    assert not set(values) & set(AuditEntry.objects.get(action="plan.changed").detail["after"])
 
 
 def test_a_change_is_audited_by_the_names_of_the_plan(as_admin: Client, plan: Plan, sent: dict[str, Any]) -> None:
     as_admin.post(f"/plans/{plan.pk}/edit", {**sent, "name": "files", **when(blackout="22:00-23:00")})
-    fields = AuditEntry.objects.get(action="plan.changed").detail["fields"]
+    fields = AuditEntry.objects.get(action="plan.changed").detail["after"]
     assert {"schedule", "time_zone", "blackout", "spread_seconds"} <= set(fields)
 
 

@@ -140,7 +140,9 @@ def test_parameters_are_replaced_whole(api_admin: APIClient, plan: Plan) -> None
     source.refresh_from_db()
     assert source.parameters["paths"] == ["/srv"]
     assert source.parameters["excludes"] == []
-    assert AuditEntry.objects.get(action="source.changed").detail == {"fields": ["parameters"]}
+    detail = AuditEntry.objects.get(action="source.changed").detail
+    assert detail["before"] == {"parameters.paths": ["/etc"], "parameters.excludes": ["*.tmp"]}
+    assert detail["after"]["parameters.paths"] == ["/srv"]
 
 
 def test_bad_parameters_change_nothing(api_admin: APIClient, plan: Plan) -> None:

@@ -257,8 +257,8 @@ def pages(client: Any, path: str, asked: str) -> tuple[str, ...]:
 
 def cursors(path: str) -> tuple[str, ...]:
     """The first page; one in the middle of everything; the last that there can be."""
+    from accounts.paging import Cursor, order_of
     from jobs.models import Job, LogLine
-    from jobs.paging import Cursor, order_of
 
     rows = LogLine.objects.order_by("-id") if path == "logs" else Job.objects.order_by("-created_at", "-id")
     names = order_of(rows)

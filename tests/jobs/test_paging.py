@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from jobs import paging
+from accounts import paging
 from jobs.filters import written_by
 from jobs.models import Job, LogLine
 from servers.models import Server

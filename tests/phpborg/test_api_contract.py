@@ -180,6 +180,7 @@ CONTRACT = [
     Row("delete", "/api/users/{user}", MANAGE_USERS, 204),
     Row("delete", "/api/users/{veteran}", MANAGE_USERS, 200),  # who has done something is switched off instead
     Row("get", "/api/roles", MANAGE_USERS, 200),
+    Row("get", "/api/audit", MANAGE_USERS, 200),
     Row("get", "/api/tokens", SIGNED_IN, 200),  # their own
     Row("post", "/api/tokens", SIGNED_IN, 201, {"name": "weekly", "permissions": ["backup.view"]}),
     Row("delete", "/api/tokens/{token}", SIGNED_IN, 204),

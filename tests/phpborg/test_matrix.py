@@ -30,6 +30,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "settings": (Permission.CONFIG_MANAGE, FILL_IN), "settings_mail_test": (Permission.CONFIG_MANAGE, FILL_IN),
     "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
     "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),
+    "audit": (Permission.USER_MANAGE, LOOK),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
     "events": (VIEW, LOOK),
 

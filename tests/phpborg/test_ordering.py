@@ -33,7 +33,7 @@ BOTH = {
 # A million rows and more: newest first, as their indexes and cursors have them.
 NEWEST_FIRST = {
     "/api/jobs": "-created_at", "/api/backups": "-created_at", "/api/servers/{server}/backups": "-created_at",
-    "/api/logs": "-id",
+    "/api/logs": "-id", "/api/audit": "-at",
 }  # fmt: skip
 CASES = [(path, name) for path, names in BOTH.items() for name in names]
 

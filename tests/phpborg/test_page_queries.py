@@ -18,6 +18,7 @@ PAGES = [
     "/plans/{plan}/restore-tests", "/repositories", "/repositories/{repository}", "/pools/{pool}", "/archives",
     "/archives?search=web", "/archives/{archive}", "/archives/{archive}/diff", "/archives/{archive}/restore",
     "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
+    "/audit", "/audit?action=login&since=2026-01-01",
     "/search?q=web", "/files", "/retention-policies", "/profile", "/servers/{server}/plans/add",
     "/plans/{plan}/edit", "/repositories/add", "/settings", "/settings/mail-test",
 ]  # fmt: skip

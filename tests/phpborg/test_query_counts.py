@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver
 from rest_framework.test import APIClient
 
-from accounts.models import ApiToken, User
+from accounts.chain import append
+from accounts.models import ApiToken, AuditEntry, User
 from jobs.config import config
 from jobs.models import Job
 from phpborg.fleet import Fleet, Size
@@ -22,7 +23,8 @@ MOST = 12
 # Each route with how many queries it takes: two of them are for who asks.
 PAGED = {
     "servers": 6, "servers/{server}/backups": 6, "backups": 3, "archives": 6, "repositories": 6, "storage-pools": 5,
-    "sources": 5, "plans": 6, "restore-tests": 5, "jobs": 3, "logs": 3, "tokens": 4, "users": 6, "stats/efficiency": 6,
+    "sources": 5, "plans": 6, "restore-tests": 5, "jobs": 3, "logs": 3, "tokens": 4, "users": 6, "audit": 3,
+    "stats/efficiency": 6,
 }  # fmt: skip
 WHOLE = {"roles": 6, "jobs/running": 3, "jobs/{job}/log": 4, "stats/dashboard": 11, "stats/server/{server}": 7}
 # What is no list: what must be asked for something (FILTERS), streams, one's own account, the description of the API.
@@ -33,6 +35,7 @@ FILTERS = [
     "jobs?type=backup&server={server}&plan={server}&repository={server}&status=completed&since=2020-01-01",
     "backups?search=lock&status=failed&server={server}", "servers/{server}/backups?search=lock&status=failed",
     "files?search=hosts&server={server}&before=2030-01-01",
+    "audit?username=ada&action=login&address=192.0.2.7&since=2026-01-01&until=2030-01-01&search=x",
     "logs?level=warning&server={server}&since=2020-01-01&search=x", "logs?level=info&job={job}&since=2020-01-01",
 ]  # fmt: skip
 
@@ -43,6 +46,7 @@ def names(db: None, admin: User) -> dict[str, Any]:
     Fleet(Size(servers=55, jobs=700, archives=120, log_lines=400)).make()
     for number in range(60):
         ApiToken.make(admin, name=f"t{number}", permissions=[], expires_at=None)
+    append(*(AuditEntry(action="login", username="ada", address="192.0.2.7") for _ in range(60)))
     busiest = Server.objects.earliest("pk")
     job = Job.objects.latest("log_lines").pk
     config.read()  # as nearly always somebody has done within the last second

@@ -10,8 +10,8 @@ from typing import Any
 from django.test import RequestFactory
 from django.utils import timezone
 
-from accounts import tokens
-from accounts.models import ApiToken, AuditEntry, User
+from accounts import audit, tokens
+from accounts.models import ApiToken, User
 from backups import catalog, diffs
 from backups.borg.changes import Change, Kind
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
@@ -31,7 +31,9 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     now = timezone.now()
     somebody = User.objects.create_user("sam", password=PASSWORD)
     veteran = User.objects.create_user("ulla", password=PASSWORD)
-    AuditEntry.objects.create(action="login", user=veteran)
+    audit.record("login", user=veteran)
+    change = {"before": {"enabled": False}, "after": {"enabled": True}}
+    audit.record("plan.changed", user=user, target=plan.full_name, detail=change)
     emptied, unused_pool = (StoragePool.objects.create(name=name, path=str(folder / name)) for name in ("a", "b"))
     account = StoragePool.objects.create(
         name="box", path="./borg", address="192.0.2.8", username="u1", host_key_seen=HOST_KEY

@@ -100,7 +100,8 @@ def test_a_patch_changes_what_it_names(api_admin: APIClient, server: Server) -> 
     assert api_admin.patch(f"/api/servers/{server.pk}", {"enabled": False}).status_code == 200
     server.refresh_from_db()
     assert (server.enabled, server.name, server.tags.count()) == (False, "web-1", 1)
-    assert AuditEntry.objects.get(action="server.changed").detail == {"fields": ["enabled"]}
+    detail = AuditEntry.objects.get(action="server.changed").detail
+    assert detail == {"before": {"enabled": True}, "after": {"enabled": False}}
 
 
 def test_a_put_without_tags_keeps_them_and_with_none_takes_them_away(api_admin: APIClient, server: Server) -> None:

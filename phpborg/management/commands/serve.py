@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from accounts import encryption
+from accounts import audit, encryption
 from accounts.models import User
 from jobs.config import config
 from phpborg.embedded import NotStarted
@@ -65,8 +65,10 @@ def way_in() -> str:
 def admin_password() -> str:
     """The password of the user admin, who is made if need be: PHPBORG_ADMIN_PASSWORD, or a random one that is kept."""
     password = os.environ.get("PHPBORG_ADMIN_PASSWORD") or generated("admin_password", secrets.token_urlsafe(12))
-    admin, _ = User.objects.get_or_create(username="admin")
+    admin, is_new = User.objects.get_or_create(username="admin")
     admin.groups.add(Group.objects.get(name="ROLE_ADMIN"))
+    if is_new:
+        audit.record_change("user.added", admin, {})
     if not admin.check_password(password):
         admin.set_password(password)
         admin.save(update_fields=["password"])

@@ -1,4 +1,4 @@
-"""How jobs and log lines are listed: by cursor, newest first, at the same cost on every page and with every filter.
+"""How jobs, log lines and the audit trail are listed: by cursor, newest first, at the same cost on every page.
 
 A page is read from an index: of all rows, or of those that one filter asks for (its lane). What other filters ask for
 is looked at row by row, in MOST_READ rows of the lane at most. Such a page may be short, or empty; `next` goes on.
