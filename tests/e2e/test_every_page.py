@@ -31,6 +31,7 @@ MORE = {
     "jobs": ["/jobs?status=failed&type=backup", "/jobs?server=nobody"],
     "archives": ["/archives?search=nothing-has-this-name"],
     "logs": ["/logs?level=warning&paused=1"],
+    "audit": ["/audit?username=nobody", "/audit?since=soon"],
     "servers": ["/servers?state=at-risk"],
 }
 WORDS = 3  # fewer may be a name
