@@ -138,7 +138,7 @@ def name_of(thing: Model) -> str:
 
 def plain(value: Any, name: str = "") -> Any:
     """As JSON has it, whatever it is: no secrets, no book."""
-    if SECRET.search(name):
+    if value and SECRET.search(name):
         return HIDDEN
     match value:
         case None | bool() | int() | float():

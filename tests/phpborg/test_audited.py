@@ -20,7 +20,6 @@ from backups import catalog
 from backups.downloads import start_download
 from backups.models import Archive, Plan, Repository, RetentionPolicy, Source, StoragePool
 from backups.runners.create import RunBackup
-from jobs.config import config
 from jobs.models import Job
 from phpborg import actions
 from servers.models import Server, Tag
@@ -396,6 +395,6 @@ def test_nothing_of_a_request_outlives_it(as_admin: Client, plan: Plan) -> None:
 
 
 def test_settings_are_recorded_as_before(api_admin: APIClient) -> None:
-    values = {**config.read(), "job_keep_days": 30}
+    values = {**api_admin.get("/api/settings").json(), "job_keep_days": 30}
     assert api_admin.put("/api/settings", values).status_code == 200
     assert only("settings.changed").detail == {"before": {"job_keep_days": 365}, "after": {"job_keep_days": 30}}
