@@ -174,7 +174,10 @@ class PlanSerializer(StrictModelSerializer[Plan]):
         queryset=RetentionPolicy.objects.all(), required=False, allow_null=True
     )
     time_zone = serializers.CharField(
-        required=False, max_length=64, validators=[validate_time_zone], help_text="As Europe/Berlin; default: yours."
+        required=False,
+        max_length=64,
+        validators=[validate_time_zone],
+        help_text="As Europe/Berlin; default: the settings', or yours.",
     )
     blackout = serializers.CharField(
         required=False, allow_blank=True, max_length=2000,

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import zone_names
 from backups.models import RetentionPolicy
-from jobs.config import fields, is_secret
+from jobs.config import config, defaults, fields, is_secret
 from jobs.fields import TimeZoneField, WholeNumbersField
 from phpborg.templatetags.ui import count
 
@@ -94,7 +94,19 @@ class SettingsForm(forms.Form):
         sent = self.cleaned_data
         if sent.get("smtp_host") and sent.get("mail_sender") == "":
             self.add_error("mail_sender", _("Mails need an address that they come from."))
+        if not sent.get("smtp_password") and self._would_give_the_password_away():
+            self.add_error("smtp_password", _("Enter it again, or forget it: it would go to another mail server."))
         return sent
+
+    def _would_give_the_password_away(self) -> bool:
+        """Whether one that nobody can read here would now go elsewhere, or there in the open."""
+        before, after = config.read(), {**config.read(), **self.cleaned_data}
+        after |= {name: value for name, value in defaults().items() if name in self.unset}
+        is_moved = any(before[name] != after[name] for name in ("smtp_host", "smtp_port"))
+        is_opened = after["smtp_tls"] == "none" != before["smtp_tls"]
+        return bool(before["smtp_password"] and "smtp_password" not in self.unset and after["smtp_host"]) and (
+            is_moved or is_opened
+        )
 
     def sections(self, *, set_here: Collection[str]) -> Iterator[Section]:
         for title, names in settings.CONSTANCE_CONFIG_FIELDSETS:

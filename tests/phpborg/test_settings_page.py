@@ -135,6 +135,19 @@ def test_a_password_is_kept_replaced_and_forgotten_and_never_shown(
     assert "One is kept." not in page()
 
 
+def test_a_password_goes_to_no_other_server_than_it_was_entered_for(save: Callable[..., Any], live: Live) -> None:
+    """Red without the look: whoever may change settings would read it by a mail server of their own."""
+    live(SMTP_HOST="mail.example.org", SMTP_PASSWORD="correct horse", MAIL_SENDER="borg@example.org")
+    for change in ({"smtp_host": "mail.example.com"}, {"smtp_port": "25"}, {"smtp_tls": "none"}):
+        answer = save(**change)
+        assert answer.status_code == 400
+        assert "it would go to another mail server" in answer.content.decode()
+    assert save(smtp_user="borg").status_code == 302
+    assert save(smtp_host="mail.example.com", smtp_password="another one").status_code == 302
+    assert save(smtp_host="mail.example.net", unset=["smtp_password"]).status_code == 302
+    assert (config.SMTP_HOST, bool(config.SMTP_PASSWORD)) == ("mail.example.net", False)
+
+
 def test_the_form_is_in_french_for_who_wants_it(as_admin: Client, admin: User) -> None:
     User.objects.update(language="fr")
     answer = as_admin.post(PATH, {**fields_of(as_admin.get(PATH).content.decode()), "job_retry_seconds": "60,x"})
