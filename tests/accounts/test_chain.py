@@ -77,7 +77,7 @@ def test_several_that_are_gone_are_named(db: None) -> None:
 
 
 def test_closing_the_gap_does_not_help(db: None) -> None:
-    """Red without the number, or without the predecessor, in the digest."""
+    """Red when neither the number nor the predecessor is in the digest."""
     written()
     ENTRIES.filter(number=3).delete()
     for number in (4, 5, 6):
@@ -90,6 +90,21 @@ def test_two_that_were_swapped_are_noticed(db: None) -> None:
     for number, new in ((2, 99), (3, 2), (99, 3)):
         ENTRIES.filter(number=number).update(number=new)
     assert verified() == "Entry 2 is not as it was written. 1 entry is whole."
+
+
+def test_an_entry_of_another_past_does_not_fit(db: None) -> None:
+    """Red without the predecessor in the digest: by itself it is genuine, and has the right number."""
+    written(3)
+    head = AuditHead.objects.get()
+    audit.record("what.was", target="before the backup was restored")
+    other = ENTRIES.get(number=4)
+    ENTRIES.filter(number=4).delete()
+    head.save()
+    written(2)
+    assert verified().startswith("5 entries are whole.")
+    ENTRIES.filter(number=4).update(at=other.at, username="", action=other.action, target=other.target, detail={},
+                                    digest=other.digest)  # fmt: skip
+    assert verified() == "Entry 5 is not as it was written. 4 entries are whole."
 
 
 def test_the_last_ones_that_are_gone_are_noticed(db: None) -> None:
@@ -325,7 +340,7 @@ def test_it_is_verified_while_others_write(monkeypatch: pytest.MonkeyPatch) -> N
             yield entry
 
     monkeypatch.setattr(chain, "walked", meanwhile)
-    assert "entries are whole." in verified()
+    assert verified().startswith("7 entries are whole.")
 
 
 # --- What was there before ------------------------------------------------------------------------
