@@ -50,7 +50,7 @@ def test_from_nothing_to_the_first_server(browser: Browser, short_dir: Path, poo
         page = browser.new_context(
             base_url=site.url,
             locale="en-GB",
-            viewport=wide,
+            viewport={"width": 390, "height": 844},
             reduced_motion="reduce",  # axe would see colours half changed
         ).new_page()
         page.on("console", hear)
