@@ -1,3 +1,5 @@
+from urllib.parse import urlsplit
+
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -88,7 +90,18 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return _error(request, 403, _("This form has expired. Go back, reload the page, and send it again."))
+    """Whoever logged in again in another tab has forms with the keys of before; app.js brings back what was typed."""
+    sentence = _("This form has expired, maybe because of a login in another tab. Nothing of it was saved.")
+    return _error(request, 403, sentence, again=_form_of(request))
+
+
+def _form_of(request: HttpRequest) -> str:
+    """Where the form stood that was sent, if that is a page of ours. With a "?": no link loads its own page again."""
+    came_from = urlsplit(request.headers.get("Referer", ""))
+    is_ours = (came_from.scheme, came_from.netloc) == (request.scheme, request.get_host())
+    if not is_ours or came_from.path.startswith("//"):
+        return ""
+    return f"{came_from.path}?{came_from.query}{'&' if came_from.query else ''}#again"
 
 
 def api_not_found(request: HttpRequest) -> HttpResponse:
@@ -96,13 +109,13 @@ def api_not_found(request: HttpRequest) -> HttpResponse:
     return _error(request, 404, _("There is no such route."))
 
 
-def _error(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+def _error(request: HttpRequest, status: int, sentence: str, again: str = "") -> HttpResponse:
     if request.path.startswith("/api/"):
         error = {"code": CODES.get(status, "error"), "message": sentence, "fields": {}}
         return JsonResponse({"error": error}, status=status)
     if _is_part(request):
         return render(request, "components/refusal.html", {"sentence": sentence}, status=status)
-    return render(request, "error.html", {"status": status, "sentence": sentence}, status=status)
+    return render(request, "error.html", {"status": status, "sentence": sentence, "again": again}, status=status)
 
 
 def _is_part(request: HttpRequest) -> bool:
