@@ -1,5 +1,3 @@
-from urllib.parse import urlsplit
-
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -7,7 +5,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 from redis import RedisError
 
-from accounts.access import Permission, require
+from accounts.access import Permission, page_of_form, require
 from accounts.lists import asked_for
 from jobs import queue
 from phpborg.errors import CODES
@@ -91,17 +89,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Whoever logged in again in another tab has forms with the keys of before; app.js brings back what was typed."""
-    sentence = _("This form has expired, maybe because of a login in another tab. Nothing of it was saved.")
-    return _error(request, 403, sentence, again=_form_of(request))
-
-
-def _form_of(request: HttpRequest) -> str:
-    """Where the form stood that was sent, if that is a page of ours. With a "?": no link loads its own page again."""
-    came_from = urlsplit(request.headers.get("Referer", ""))
-    is_ours = (came_from.scheme, came_from.netloc) == (request.scheme, request.get_host())
-    if not is_ours or came_from.path.startswith("//"):
-        return ""
-    return f"{came_from.path}?{came_from.query}{'&' if came_from.query else ''}#again"
+    sentence = _(
+        "This form has expired, maybe because of a login in another tab. Open its page again, and send it again."
+    )
+    page = page_of_form(request)
+    # With a "?": a link to the page that one is at loads nothing.
+    return _error(request, 403, sentence, again=page and f"{page}{'&' if '?' in page else '?'}#again")
 
 
 def api_not_found(request: HttpRequest) -> HttpResponse:
