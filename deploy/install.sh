@@ -12,7 +12,8 @@ usage: deploy/install.sh [--embedded] [--parts web,worker,scheduler] [--workers 
   --embedded     one unit, SQLite, and the Redis that phpBorg brings; otherwise Debian's MariaDB and Redis
   --parts LIST   what of phpBorg runs on this machine (all of it); for several machines put /etc/phpborg/env here first
   --workers N    how many workers (3)
-  --site URL     the address that people use (http://localhost:8000); with https:// nginx is put in front
+  --site URL     the address that people use (http://localhost:8000); with https:// nginx is put in front,
+                 without it the web process listens on that port, of this machine alone
   --mounts       archives can be mounted on this machine, which its workers pay with most of their hardening
 
 With PHPBORG_ADMIN_PASSWORD in its environment it also does what the first run asks for: `manage.py setup --from-env`.
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [[ $workers =~ ^[0-9]+$ ]] || die "--workers takes a number."
-[[ $site =~ ^https?://[A-Za-z0-9.:-]+$ ]] || die "--site takes an address, as https://backup.example.org."
+[[ $site =~ ^https?://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] || die "--site takes an address, as https://backup.example.org."
 for part in ${parts//,/ }; do
     case $part in web | worker | scheduler) ;; *) die "There is no part $part: web, worker, scheduler." ;; esac
 done
@@ -76,6 +77,7 @@ write_env() {
         {
             echo "# Written by deploy/install.sh. All that can stand here is in $OPT/current/deploy/env.example."
             echo "SITE_URL=$site"
+            if [[ $site == http://*:* ]]; then echo "PHPBORG_PORT=${site##*:}"; fi
             echo "PHPBORG_DATA_DIR=$DATA"
             echo "SECRET_KEY=$(random_key 48)"
             echo "# Whoever loses these loses every passphrase: deploy/backup.sh --keys"
