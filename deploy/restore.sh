@@ -26,5 +26,5 @@ cat >&2 <<'TEXT'
 The database is restored. What happened after that backup it does not know:
   - archives made since then are strange to it: their repositories are frozen until somebody has looked (Repositories);
   - jobs that ran then are found dead, and tried again; plans that are overdue run now;
-  - listings of archives are read again where they are missing.
+  - on a new machine the listings of archives are missing: "All listings" on each repository's page reads them again.
 TEXT
