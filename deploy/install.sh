@@ -7,11 +7,12 @@ set -euo pipefail
 
 usage() {
     cat >&2 <<'TEXT'
-usage: deploy/install.sh [--embedded] [--parts web,worker,scheduler] [--workers N] [--site URL] [--mounts]
+usage: deploy/install.sh [--embedded] [--parts web,worker,scheduler] [--workers N] [--places LIST] [--site URL] [--mounts]
 
   --embedded     one unit, SQLite, and the Redis that phpBorg brings; otherwise Debian's MariaDB and Redis
   --parts LIST   what of phpBorg runs on this machine (all of it); for several machines put /etc/phpborg/env here first
   --workers N    how many workers (3)
+  --places LIST  which of WORKER_PLACES the workers of this machine serve (all), separated by commas
   --site URL     the address that people use (http://localhost:8000); with https:// nginx is put in front,
                  without it the web process listens on that port, of this machine alone
   --mounts       archives can be mounted on this machine, which its workers pay with most of their hardening
@@ -21,12 +22,12 @@ TEXT
     exit 2
 }
 
-embedded='' parts=web,worker,scheduler workers=3 site=http://localhost:8000 mounts=''
+embedded='' parts=web,worker,scheduler workers=3 places='' site=http://localhost:8000 mounts=''
 while [ $# -gt 0 ]; do
     case $1 in
         --embedded) embedded=1 ;;
         --mounts) mounts=1 ;;
-        --parts | --workers | --site)
+        --parts | --workers | --places | --site)
             [ $# -gt 1 ] || usage
             declare "${1#--}=$2"
             shift
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $workers =~ ^[0-9]+$ ]] || die "--workers takes a number."
 [[ $site =~ ^https?://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] || die "--site takes an address, as https://backup.example.org."
+[[ $places =~ ^[A-Za-z0-9_,-]*$ ]] || die "--places takes names, separated by commas."
 for part in ${parts//,/ }; do
     case $part in web | worker | scheduler) ;; *) die "There is no part $part: web, worker, scheduler." ;; esac
 done
@@ -126,6 +128,12 @@ wanted_units() {
     if has_part worker; then seq -f 'phpborg-worker@%g.service' "$workers"; fi
 }
 
+serve_places() {
+    local folder=/etc/systemd/system/phpborg-worker@.service.d
+    install -d "$folder"
+    printf '[Service]\nExecStart=\nExecStart=%s/current/deploy/run worker %s\n' "$OPT" "${places//,/ }" >"$folder/20-places.conf"
+}
+
 allow_mounts() {
     packages mounts
     local unit
@@ -182,6 +190,7 @@ build_release
 write_env
 make_database
 switch_to "$RELEASE"
+if [ -n "$places" ]; then serve_places; fi
 if [ -n "$mounts" ]; then allow_mounts; fi
 if has_part web; then phpborg migrate --verbosity 0; fi
 if has_systemd; then
