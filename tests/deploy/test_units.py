@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def unit(name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with Debian's units and ours, and something to run where these say that there is."""
     if not shutil.which("systemd-analyze") or not SYSTEMD.is_dir():
         pytest.skip("there is no systemd here")
@@ -57,7 +56,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for program in ("opt/phpborg/current/deploy/run", "usr/bin/redis-server"):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(DEPLOY / "run", root / program)
-    yield root
+    return root
 
 
 def analyze(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,8 @@
 """A fresh machine: deploy/install.sh to a first backup, phpBorg's own backup and restore, upgrade and rollback.
 
-The machine is this one's file system with an overlay over it, in mount and PID namespaces of its own: what is written there,
-and whoever runs there, is gone afterwards. It has Debian's MariaDB and Redis, and no systemd, so the units' commands are
-started here. What is installed is what is committed.
+The machine is this one's file system with an overlay over it, in mount and PID namespaces of its own: what is written
+there, and whoever runs there, is gone afterwards. It has Debian's MariaDB and Redis, and no systemd, so the units'
+commands are started here. What is installed is what is committed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -37,7 +38,7 @@ mkdir -p "$1/root$2"
 mount --bind "$2" "$1/root$2"
 exec chroot "$1/root" sleep infinity
 """
-NEWER = '''
+NEWER = """
 from django.db import migrations, models
 
 
@@ -46,8 +47,8 @@ class Migration(migrations.Migration):
     operations = [
         migrations.CreateModel("Newer", [("id", models.BigAutoField(primary_key=True)), ("text", models.TextField())]),
     ]
-'''
-BROKEN = '''
+"""
+BROKEN = """
 from django.db import migrations
 
 
@@ -57,7 +58,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL("CREATE TABLE half_made (id integer)"),
         migrations.RunSQL("INSERT INTO nowhere VALUES (1)"),
     ]
-'''
+"""
 
 
 class Machine:
@@ -75,7 +76,7 @@ class Machine:
         self.port = free_port()
         self.log = shared / "services.log"
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         self._holder.start()
         wait_until(self._is_made, seconds=20, what=f"The machine ({self._holder.tail()})")
         return self
@@ -99,7 +100,9 @@ class Machine:
         return ["nsenter", "--target", self._init, "--mount", "--pid", "--root", "--wd=/", *words]
 
     def try_to(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG") or name.startswith("PIP_")}
+        kept = {
+            name: value for name, value in os.environ.items() if name in ("PATH", "LANG") or name.startswith("PIP_")
+        }
         env = {**kept, "HOME": "/root", **variables}
         return subprocess.run(
             self._inside(*words), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -198,7 +201,13 @@ class TestMachine:
     def test_from_nothing_to_a_first_backup(self, machine: Machine, sshd: Sshd, source: Path) -> None:
         """Red without any one of install.sh's steps."""
         subprocess.run(["git", "clone", "-q", ROOT, machine.shared / "tree"], check=True)
-        words = (f"{machine.shared}/tree/deploy/install.sh", "--workers", "1", "--site", f"http://localhost:{machine.port}")
+        words = (
+            f"{machine.shared}/tree/deploy/install.sh",
+            "--workers",
+            "1",
+            "--site",
+            f"http://localhost:{machine.port}",
+        )
         said = machine.run(*words)
         assert re.search(r"enter this token, which is good once:\s+[0-9a-f]{32}\n", said)
         secrets = [machine.env[name] for name in ("SECRET_KEY", "ENCRYPTION_KEYS")]

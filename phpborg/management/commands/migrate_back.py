@@ -13,7 +13,9 @@ LINE = re.compile(r"\[[X ]\]\s+(\w+)\.(\w+)")
 class Command(BaseCommand):
     """The newer release runs it, which alone can undo what it did; the older one says what it knows."""
 
-    help = "Take back every migration that `showmigrations --plan` of an older release, on standard input, does not name."
+    help = (
+        "Take back every migration that `showmigrations --plan` of an older release, on standard input, does not name."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         known = set(LINE.findall(sys.stdin.read()))
@@ -25,7 +27,7 @@ class Command(BaseCommand):
 
 
 def targets(known: set[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Of each app that must go back, the last migration that stays; the app whose newest one is youngest comes first."""
+    """Of each app that must go back, the last migration that stays; the app with the youngest one comes first."""
     executor = MigrationExecutor(connection)
     plan = [key for key in order_of(executor) if key in executor.loader.applied_migrations]
     unwanted = [key for key in plan if key not in known]
