@@ -100,9 +100,8 @@ class Machine:
         return ["nsenter", "--target", self._init, "--mount", "--pid", "--root", "--wd=/", *words]
 
     def try_to(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {
-            name: value for name, value in os.environ.items() if name in ("PATH", "LANG") or name.startswith("PIP_")
-        }
+        ours = ("PHPBORG_", "DJANGO_", "PYTEST_", "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ENCRYPTION_KEYS")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         env = {**kept, "HOME": "/root", **variables}
         return subprocess.run(
             self._inside(*words), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -244,7 +243,7 @@ class TestMachine:
         machine.deploy("restore", dump)
         machine.start()
         assert archives(machine) == before
-        machine.run("sh", "-c", f"gzip -dc {dump} | head -c 100000 | gzip >/var/backups/half.gz")
+        machine.run("sh", "-c", f"gzip -dc {dump} | head -c 20000 | gzip >/var/backups/half.gz")
         half = machine.try_to("/opt/phpborg/current/deploy/restore.sh", "/var/backups/half.gz")
         assert half.returncode != 0
         assert "not whole. Nothing is changed" in half.stderr
