@@ -26,8 +26,12 @@ current_release() { readlink -f "$OPT/current" 2>/dev/null || true; }
 # 0.1.0-0123456789ab, or where the tree is no git clone 0.1.0.
 version_of_tree() {
     local number commit
+    if [[ $TREE == "$OPT"/releases/* ]]; then
+        basename "$TREE"
+        return
+    fi
     number=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$TREE/pyproject.toml")
-    if commit=$(git -c "safe.directory=$TREE" -C "$TREE" rev-parse --short=12 HEAD 2>/dev/null); then
+    if [ -e "$TREE/.git" ] && commit=$(git -c "safe.directory=$TREE" -C "$TREE" rev-parse --short=12 HEAD 2>/dev/null); then
         echo "$number-$commit"
     else
         echo "$number"
@@ -36,7 +40,7 @@ version_of_tree() {
 
 # The tree as it is committed; where it is no git clone, all of it but what `make` made there.
 copy_tree() {
-    if git -c "safe.directory=$TREE" -C "$TREE" rev-parse HEAD >/dev/null 2>&1; then
+    if [ -e "$TREE/.git" ] && git -c "safe.directory=$TREE" -C "$TREE" rev-parse HEAD >/dev/null 2>&1; then
         git -c "safe.directory=$TREE" -C "$TREE" archive HEAD | tar -x -C "$1"
     else
         tar -c -C "$TREE" --exclude=./.venv --exclude=./.borg --exclude=./node_modules --exclude=./var \
