@@ -64,7 +64,8 @@ build_release() {
         scratch=$(mktemp -d)
         trap 'rm -rf "$scratch"' EXIT
         unset DATABASE_URL REDIS_URL
-        PHPBORG_DATA_DIR=$scratch make --silent -C "$RELEASE" setup >&2
+        # Debian's Python: another one may lie where the services' user may not go.
+        PHPBORG_DATA_DIR=$scratch make --silent -C "$RELEASE" PYTHON=/usr/bin/python3 setup >&2
         cd "$RELEASE"
         .venv/bin/python -m compileall -q accounts backups jobs phpborg servers
         rm -rf node_modules

@@ -9,7 +9,7 @@ set -euo pipefail
 only_root
 before=$(current_release)
 target=$(readlink -f "${1:+$OPT/releases/}${1:-$OPT/previous}" || true)
-[ -n "$before" ] && [ -e "$target/.complete" ] || die "There is no release to go back to: ls $OPT/releases"
+if [ -z "$before" ] || [ ! -e "$target/.complete" ]; then die "There is no release to go back to: ls $OPT/releases"; fi
 [ "$target" != "$before" ] || die "$(basename "$target") is what runs here already."
 
 stop_services
