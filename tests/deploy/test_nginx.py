@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -69,18 +70,24 @@ class Proxy:
     http: int
     https: int
 
-    def get(self, path: str, **headers: str) -> HTTPResponse:
+    @contextmanager
+    def get(self, path: str, *, tls: bool = True, **headers: str) -> Iterator[HTTPResponse]:
         context = ssl._create_unverified_context()
-        connection = HTTPSConnection("127.0.0.1", self.https, context=context, timeout=10)
-        connection.request("GET", path, headers={"Host": "backup.example.org", **headers})
-        return connection.getresponse()
+        connection = (
+            HTTPSConnection("127.0.0.1", self.https, context=context, timeout=10)
+            if tls
+            else HTTPConnection("127.0.0.1", self.http, timeout=10)
+        )
+        with closing(connection):
+            connection.request("GET", path, headers={"Host": "backup.example.org", **headers})
+            with connection.getresponse() as answer:
+                yield answer
 
 
 @pytest.fixture
 def proxy(tmp_path: Path, upstream: Upstream) -> Proxy:
     """Our file on free ports, with a certificate of its own, in an nginx of its own."""
-    if not NGINX:
-        pytest.skip("there is no nginx here")
+    assert NGINX, "nginx is missing: scripts/install-packages test"
     found = Proxy(tmp_path / "nginx.conf", free_port(), free_port())
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2", "-subj", "/CN=backup.example.org",
@@ -124,16 +131,17 @@ def test_nginx_takes_it(proxy: Proxy) -> None:
 @pytest.mark.parametrize("path", ["/events", "/events?job=1", "/api/sse/jobs", "/api/logs/tail"])
 def test_an_event_comes_at_once(running: Proxy, upstream: Upstream, path: str) -> None:
     """Red without the location of the streams: nginx waits for more, and the read times out."""
-    answer = running.get(path)
-    assert answer.readline() == b"data: first\n"
-    upstream.go_on.set()
-    assert b"data: second" in answer.read()
+    with running.get(path) as answer:
+        assert answer.readline() == b"data: first\n"
+        upstream.go_on.set()
+        assert b"data: second" in answer.read()
 
 
 def test_nobody_says_for_themselves_where_they_come_from(running: Proxy, upstream: Upstream) -> None:
     """Red with $proxy_add_x_forwarded_for: whoever is throttled would name another address with each try."""
     upstream.go_on.set()
-    running.get("/events", **{"X-Forwarded-For": "192.0.2.7"}).read()
+    with running.get("/events", **{"X-Forwarded-For": "192.0.2.7"}) as answer:
+        answer.read()
     (headers,) = upstream.seen
     assert headers["X-Forwarded-For"] == "127.0.0.1"
     assert headers["X-Forwarded-Proto"] == "https"
@@ -141,7 +149,5 @@ def test_nobody_says_for_themselves_where_they_come_from(running: Proxy, upstrea
 
 
 def test_without_tls_there_is_only_the_way_to_it(running: Proxy) -> None:
-    connection = HTTPConnection("127.0.0.1", running.http, timeout=10)
-    connection.request("GET", "/login?next=/jobs", headers={"Host": "backup.example.org"})
-    answer = connection.getresponse()
-    assert (answer.status, answer.headers["Location"]) == (301, "https://backup.example.org/login?next=/jobs")
+    with running.get("/login?next=/jobs", tls=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (301, "https://backup.example.org/login?next=/jobs")
