@@ -13,7 +13,7 @@ PYTHON = {"DJANGO_SETTINGS_MODULE", "PATH"}
 
 def shown() -> dict[str, str]:
     lines = (DEPLOY / "env.example").read_text().splitlines()
-    return dict(match.groups() for line in lines if (match := LINE.fullmatch(line)))
+    return {match[1]: match[2] for line in lines if (match := LINE.fullmatch(line))}
 
 
 def asked_for() -> Iterator[str]:

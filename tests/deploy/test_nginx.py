@@ -71,7 +71,7 @@ class Proxy:
     https: int
 
     @contextmanager
-    def get(self, path: str, *, tls: bool = True, **headers: str) -> Iterator[HTTPResponse]:
+    def get(self, path: str, headers: dict[str, str] | None = None, *, tls: bool = True) -> Iterator[HTTPResponse]:
         context = ssl._create_unverified_context()
         connection = (
             HTTPSConnection("127.0.0.1", self.https, context=context, timeout=10)
@@ -79,7 +79,7 @@ class Proxy:
             else HTTPConnection("127.0.0.1", self.http, timeout=10)
         )
         with closing(connection):
-            connection.request("GET", path, headers={"Host": "backup.example.org", **headers})
+            connection.request("GET", path, headers={"Host": "backup.example.org", **(headers or {})})
             with connection.getresponse() as answer:
                 yield answer
 
@@ -140,7 +140,7 @@ def test_an_event_comes_at_once(running: Proxy, upstream: Upstream, path: str) -
 def test_nobody_says_for_themselves_where_they_come_from(running: Proxy, upstream: Upstream) -> None:
     """Red with $proxy_add_x_forwarded_for: whoever is throttled would name another address with each try."""
     upstream.go_on.set()
-    with running.get("/events", **{"X-Forwarded-For": "192.0.2.7"}) as answer:
+    with running.get("/events", {"X-Forwarded-For": "192.0.2.7"}) as answer:
         answer.read()
     (headers,) = upstream.seen
     assert headers["X-Forwarded-For"] == "127.0.0.1"
