@@ -7,15 +7,13 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, permissions_of
+from accounts.forms import NAME_TAKEN
 from accounts.models import ApiToken, AuditEntry, User
 from accounts.people import beyond
 from accounts.strict import StrictModelSerializer, StrictSerializer
-
-NAME_TAKEN = gettext_lazy("A user with that username already exists.")
 
 
 class UserSerializer(serializers.ModelSerializer[User]):

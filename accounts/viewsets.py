@@ -19,11 +19,11 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from accounts import audit, tokens
 from accounts.access import Permission, can, signed_in
-from accounts.errors import Conflict, NotAllowed
+from accounts.errors import NotAllowed
 from accounts.filters import ApiTokenFilter, AuditFilter, UserFilter
 from accounts.models import ApiToken, ApiTokenQuerySet, AuditEntry, User
 from accounts.paging import NewestFirst
-from accounts.people import refuse_beyond, remove, somebody_stays_in_charge
+from accounts.people import changing, dismiss
 from accounts.serializers import (
     AccountSerializer,
     ApiTokenSerializer,
@@ -198,18 +198,9 @@ class UserViewSet(ModelViewSet[User]):
         audit.record_change("user.added", user, {}, request=self.request)
 
     def perform_update(self, serializer: BaseSerializer[User]) -> None:
-        user, me = serializer.instance, signed_in(self.request)
-        assert user
-        refuse_beyond(me, user)
-        if user == me and serializer.validated_data.get("is_active") is False:
-            raise Conflict(_("You cannot switch yourself off. Ask another administrator."))
-        before = audit.facts(user)
-        has_new_password = "password" in serializer.validated_data
-        with somebody_stays_in_charge():
-            changed = serializer.save()
-            audit.record_change("user.changed", changed, before, request=self.request)
-            if has_new_password:
-                audit.record("user.password_set", request=self.request, target=changed.username)
+        assert serializer.instance
+        with changing(serializer.instance, self.request):
+            serializer.save()
 
     @extend_schema(summary="Delete or switch off a user", responses={200: AccountSerializer, 204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -217,16 +208,8 @@ class UserViewSet(ModelViewSet[User]):
 
         Jobs and the audit trail go on to name them. 409 for yourself and for the last administrator.
         """
-        user, me = self.get_object(), signed_in(request)
-        refuse_beyond(me, user)
-        if user == me:
-            raise Conflict(_("You cannot remove yourself. Ask another administrator."))
-        before = audit.facts(user)
-        with somebody_stays_in_charge():
-            is_gone = remove(user)
-            detail = audit.difference(before, {} if is_gone else audit.facts(user))
-            action = "user.deleted" if is_gone else "user.switched_off"
-            audit.record(action, request=request, target=user.username, detail=detail)
+        user = self.get_object()
+        is_gone = dismiss(user, request)
         return Response(status=204) if is_gone else Response(self.get_serializer(user).data)
 
 
