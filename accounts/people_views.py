@@ -16,14 +16,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts import audit
+from accounts import audit, factor
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, ROLES, Permission, require, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.filters import UserFilter
 from accounts.forms import NAME_TAKEN, AccountForm, RoleForm
 from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered
 from accounts.meantime import Meantime
-from accounts.models import User
+from accounts.models import RoleRule, User
 from accounts.people import changing, changing_role, delete_role, dismiss, has_done_something, refuse_beyond, refuse_role
 
 
@@ -92,6 +92,7 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, _("%(name)s is saved.") % {"name": user.username})
             return redirect("users")
     context = {"form": form, "meantime": meantime, "name": name, "pk": pk, "is_me": user == me}
+    context["has_factor"] = factor.is_set_up(user)
     return render(request, "accounts/user.html", context, status=400 if form.errors else 200)
 
 
@@ -156,9 +157,14 @@ def role_edit(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         refuse_role(signed_in(request), role)
     except (Conflict, NotAllowed) as refusal:
-        context = {"name": role.name, "refusal": refusal.detail}
-        return render(request, "accounts/role.html", context, status=403)
+        shown = {"rule_of": role.pk, "needs_factor": needs_factor(role)} if isinstance(refusal, Conflict) else {}
+        context = {"name": role.name, "refusal": refusal.detail, **shown}
+        return render(request, "accounts/role.html", context, status=200 if shown and request.method == "GET" else 403)
     return _save_role(request, role)
+
+
+def needs_factor(role: Group) -> bool:
+    return RoleRule.objects.filter(role=role, needs_factor=True).exists()
 
 
 def _save_role(request: HttpRequest, role: Group) -> HttpResponse:
@@ -177,6 +183,8 @@ def _save_role(request: HttpRequest, role: Group) -> HttpResponse:
             messages.success(request, _("The role %(name)s is saved.") % {"name": role.name})
             return redirect("roles")
     context = {"form": form, "meantime": meantime, "name": name, "pk": role.pk if name else None}
+    if name:
+        context |= {"rule_of": role.pk, "needs_factor": needs_factor(role)}
     return render(request, "accounts/role.html", context, status=400 if form.errors else 200)
 
 

@@ -33,6 +33,9 @@ class UserSerializer(serializers.ModelSerializer[User]):
 class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     password = serializers.CharField(max_length=4096, trim_whitespace=False, style={"input_type": "password"})
+    code = serializers.CharField(
+        required=False, max_length=64, help_text="Of the second factor, for who has one: the app's, or a recovery code."
+    )
 
 
 class RefreshSerializer(StrictSerializer):

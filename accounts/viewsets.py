@@ -3,13 +3,14 @@ from typing import Any, ClassVar
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group
 from django.contrib.auth.models import Permission as DjangoPermission
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins
-from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.exceptions import AuthenticationFailed, Throttled, ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +18,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
-from accounts import audit, tokens
+from accounts import audit, factor, tokens
 from accounts.access import Permission, can, signed_in
 from accounts.errors import NotAllowed
 from accounts.filters import ApiTokenFilter, AuditFilter, UserFilter
@@ -73,8 +74,23 @@ class Login(PublicView):
         user = authenticate(request._request, username=name, password=password)
         if not isinstance(user, User):
             raise AuthenticationFailed("The name or the password is wrong.")
+        refuse_without_factor(user, asked.validated_data.get("code"), request)
         audit.record("login.api", request=request._request, user=user)
         return Response(pair_as_json(tokens.log_in(user, request._request)))
+
+
+def refuse_without_factor(user: User, code: str | None, request: Request) -> None:
+    """Raise unless `user` has shown a second factor, or needs none."""
+    if not factor.is_set_up(user):
+        if factor.is_required(user):
+            raise NotAllowed(_("Your role asks for a second factor. Log in on the page to set it up."))
+        return
+    if code is None:
+        raise ValidationError({"code": [_("This account has a second factor: send its code, or a recovery code.")]})
+    try:
+        factor.check(user, code, request._request)
+    except DjangoValidationError as error:
+        raise AuthenticationFailed(error.messages[0]) from error
 
 
 class Refresh(PublicView):

@@ -34,6 +34,9 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "audit": (Permission.USER_MANAGE, LOOK),
     "users": (Permission.USER_MANAGE, LOOK), "user_add": (Permission.USER_MANAGE, FILL_IN),
     "user_edit": (Permission.USER_MANAGE, FILL_IN), "user_delete": (Permission.USER_MANAGE, FILL_IN),
+    "user_factor_reset": (Permission.USER_MANAGE, ACT), "role_factor": (Permission.USER_MANAGE, ACT),
+    "factor": (SIGNED_IN, FILL_IN), "factor_codes": (SIGNED_IN, FILL_IN), "factor_remove": (SIGNED_IN, FILL_IN),
+    "login_code": (PUBLIC, FILL_IN),
     "roles": (Permission.USER_MANAGE, LOOK), "role_add": (Permission.USER_MANAGE, FILL_IN),
     "role_edit": (Permission.USER_MANAGE, FILL_IN), "role_delete": (Permission.USER_MANAGE, FILL_IN),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
@@ -180,7 +183,7 @@ def test_nobody_is_sent_to_the_login(addresses: dict[str, str]) -> None:
     wrong = {}
     for name, (need, methods) in PAGES.items():
         for method in METHODS:
-            expected = {"login"} if need != PUBLIC or name == "logout" else {"in"}
+            expected = {"login"} if need != PUBLIC or name in ("logout", "login_code") else {"in"}
             if method not in methods:
                 expected = {"login", "method"}
             if (found := outcome(Client(), method, addresses[name])) not in expected:
