@@ -45,7 +45,7 @@ class AuditMiddleware:
 
 
 class FactorMiddleware:
-    """Whoever owes a second factor, because a role of theirs asks for one, comes to where it is set up and nowhere else."""
+    """Whoever owes a second factor, as a role of theirs asks for one, comes nowhere but to where it is set up."""
 
     FREE = ("factor", "logout")
 

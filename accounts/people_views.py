@@ -24,23 +24,44 @@ from accounts.forms import NAME_TAKEN, AccountForm, RoleForm
 from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered
 from accounts.meantime import Meantime
 from accounts.models import RoleRule, User
-from accounts.people import changing, changing_role, delete_role, dismiss, has_done_something, refuse_beyond, refuse_role
+from accounts.people import (
+    changing,
+    changing_role,
+    delete_role,
+    dismiss,
+    has_done_something,
+    refuse_beyond,
+    refuse_role,
+)
 
 
 @require_GET
 @require(Permission.USER_MANAGE)
 def users(request: HttpRequest) -> HttpResponseBase:
     found = UserFilter(request.GET, User.objects.prefetch_related("groups").order_by("username"))
-    rows = ordered(found.qs, request, "username", "last_login", "date_joined") if found.is_valid() else User.objects.none()
+    rows = (
+        ordered(found.qs, request, "username", "last_login", "date_joined") if found.is_valid() else User.objects.none()
+    )
     if is_csv(request):
         return as_csv("users", user_table(rows))
-    roles = [(name, ROLE_LABELS.get(name, name)) for name in Group.objects.order_by("name").values_list("name", flat=True)]
+    roles = [
+        (name, ROLE_LABELS.get(name, name)) for name in Group.objects.order_by("name").values_list("name", flat=True)
+    ]
     page = Deep(rows, 50).get_page(request.GET.get("page"))
     return render(request, "accounts/users.html", {"page": page, "filter": found, "roles": roles})
 
 
 def user_table(rows: QuerySet[User]) -> Iterator[tuple[object, ...]]:
-    yield (_("User"), _("First name"), _("Last name"), _("E-mail"), _("Roles"), _("May log in"), _("Last login"), _("Added"))
+    yield (
+        _("User"),
+        _("First name"),
+        _("Last name"),
+        _("E-mail"),
+        _("Roles"),
+        _("May log in"),
+        _("Last login"),
+        _("Added"),
+    )
     for user in chain.from_iterable(in_batches(rows)):
         yield (
             user.username, user.first_name, user.last_name, user.email, ", ".join(user.roles), user.is_active,

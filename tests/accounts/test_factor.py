@@ -53,7 +53,7 @@ def vera(viewer: User, clock: Any) -> User:
 
 def test_the_sums_are_those_of_the_rfc(viewer: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 6238, appendix B, the last six of its eight digits."""
-    monkeypatch.setattr(factor, "decrypt", lambda text: b"12345678901234567890".hex())
+    monkeypatch.setattr(factor, "decrypt", lambda _: b"12345678901234567890".hex())
     totp = factor._totp(SecondFactor(user=viewer, key_encrypted=""))
     found = [totp.generate(at).decode() for at in (59, 1111111109, 1234567890, 20000000000)]
     assert found == ["287082", "081804", "005924", "353130"]
@@ -102,7 +102,11 @@ def test_a_recovery_code_is_good_once_and_its_owner_s(vera: User, operator: User
     factor.begin(operator)
     factor.confirm(operator, code_of(operator), asked_by(operator))
     assert not factor.accepts(operator, first)
-    assert [factor.accepts(vera, each) for each in (first, first, second.lower().replace("-", ""))] == [True, False, True]
+    assert [factor.accepts(vera, each) for each in (first, first, second.lower().replace("-", ""))] == [
+        True,
+        False,
+        True,
+    ]
     assert factor.codes_left(vera) == factor.RECOVERY_CODES - 2
     factor.renew_codes(vera, asked_by(vera))
     assert not factor.accepts(vera, _others[0])
@@ -112,7 +116,7 @@ def test_what_is_stored_cannot_be_read(vera: User) -> None:
     """Red when the key is stored as it is."""
     codes = factor.renew_codes(vera, asked_by(vera))
     key = decrypt(SecondFactor.objects.get().key_encrypted)
-    stored = f"{list(SecondFactor.objects.values())} {list(RecoveryCode.objects.values())} {list(AuditEntry.objects.values())}"
+    stored = str([list(model.objects.values()) for model in (SecondFactor, RecoveryCode, AuditEntry)])  # type: ignore[attr-defined]
     assert len(bytes.fromhex(key)) == factor.KEY_BYTES
     for secret in (key, *codes, *(code.replace("-", "") for code in codes)):
         assert secret not in stored

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 from rest_framework.test import APIClient

@@ -103,7 +103,7 @@ def test_a_name_that_somebody_takes_meanwhile_is_refused(
     """Red without `except IntegrityError`: a 500."""
     make_user("nina", "ROLE_VIEWER")
     monkeypatch.setattr(AccountForm, "clean_username", lambda form: form.cleaned_data["username"])
-    monkeypatch.setattr(User, "validate_unique", lambda *args, **kwargs: None)
+    monkeypatch.setattr(User, "validate_unique", lambda *_, **__: None)
     for path, sent in (("/users/add", NINA), (f"/users/{viewer.pk}", as_sent(viewer, username="nina"))):
         assert list(errors_of(as_admin.post(path, sent))) == ["username"]
 
