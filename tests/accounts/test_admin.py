@@ -162,8 +162,10 @@ def test_whoever_manages_settings_but_not_users_sees_no_users(db: None, rows: di
 # --- Getting in, and managing users --------------------------------------------------------------
 
 
-def test_an_administrator_logs_in_at_the_admins_own_login(client: Client, admin: User) -> None:
-    answer = client.post("/admin/login/?next=/admin/", {"username": "ada", "password": PASSWORD, "next": "/admin/"})
+def test_an_administrator_comes_in_by_the_one_login(client: Client, admin: User) -> None:
+    login = client.get("/admin/", follow=True).redirect_chain[-1][0]
+    assert login == "/login?next=%2Fadmin%2F"
+    answer = client.post(login, {"username": "ada", "password": PASSWORD, "next": "/admin/"})
     assert answer["Location"] == "/admin/"
     assert client.get("/admin/").status_code == 200
 

@@ -1,6 +1,7 @@
 """The second factor by itself: codes, each good once, and what is stored of them."""
 
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the time: `clock(seconds after NOW)`."""
 
     def at(seconds: int) -> None:
-        monkeypatch.setattr(factor.time, "time", lambda: NOW + seconds)
+        monkeypatch.setattr(factor, "time", SimpleNamespace(time=lambda: NOW + seconds))
 
     at(0)
     return at
