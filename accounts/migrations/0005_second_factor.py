@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
             name='RoleRule',
             fields=[
                 ('role', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='rule', serialize=False, to='auth.group')),
-                ('needs_factor', models.BooleanField(default=False)),
+                ('needs_factor', models.BooleanField(default=False, verbose_name='needs a second factor')),
             ],
             options={
                 'default_permissions': (),

@@ -12,11 +12,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AlterField(
-            model_name='rolerule',
-            name='needs_factor',
-            field=models.BooleanField(default=False, verbose_name='needs a second factor'),
-        ),
         migrations.CreateModel(
             name='Session',
             fields=[
