@@ -103,6 +103,13 @@ class AccountForm(ProfileForm):
         return user
 
 
+def refuse_own_name(name: str) -> str:
+    """Raise ValidationError for what would pass for a role of phpBorg's: who has ROLE_ADMIN is an administrator."""
+    if name.upper().startswith(OWN_PREFIX):
+        raise ValidationError(_("What begins with ROLE_ are phpBorg's own roles."))
+    return name
+
+
 class RoleForm(forms.ModelForm[Group]):
     permissions = forms.MultipleChoiceField(
         label=_("It may"), widget=forms.CheckboxSelectMultiple, help_text=_("You can give what you have yourself.")
@@ -122,10 +129,7 @@ class RoleForm(forms.ModelForm[Group]):
             self.initial["permissions"] = [str(name) for name in PERMISSION_LABELS if name in held]
 
     def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if name.upper().startswith(OWN_PREFIX):  # however it is spelled: who has ROLE_ADMIN is an administrator
-            raise ValidationError(_("What begins with ROLE_ are phpBorg's own roles."))
-        return name
+        return refuse_own_name(self.cleaned_data["name"])
 
     def save(self, commit: bool = True) -> Group:
         role: Group = super().save()

@@ -117,7 +117,7 @@ def test_what_is_stored_cannot_be_read(vera: User) -> None:
     """Red when the key is stored as it is."""
     codes = factor.renew_codes(vera, asked_by(vera))
     key = decrypt(SecondFactor.objects.get().key_encrypted)
-    stored = str([list(model.objects.values()) for model in (SecondFactor, RecoveryCode, AuditEntry)])  # type: ignore[attr-defined]
+    stored = str([list(model.objects.values()) for model in (SecondFactor, RecoveryCode, AuditEntry)])
     assert len(bytes.fromhex(key)) == factor.KEY_BYTES
     for secret in (key, *codes, *(code.replace("-", "") for code in codes)):
         assert secret not in stored
