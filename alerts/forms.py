@@ -10,9 +10,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import zone_names
-from alerts.channels.base import ChannelKind
+from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind
 from alerts.models import Channel, MailTemplate, Rule
+from alerts.pinging import set_pings
 from alerts.sandbox import BadTemplate, render
 from alerts.texts import SAMPLE
 from backups.models import Plan
@@ -75,6 +76,7 @@ class RuleForm(forms.ModelForm[Rule]):
     def __init__(self, *args: Any, kind: type[EventKind], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind = kind
+        self.fields["channels"].queryset = Channel.objects.exclude(kind__in=of_plans())  # type: ignore[attr-defined]
         self.fields["time_zone"].choices = [(zone, zone) for zone in sorted(zone_names())]  # type: ignore[attr-defined]
         if not kind.has_scope:
             for name in ("scope", "tags", "servers", "plans"):
@@ -118,6 +120,19 @@ class ChannelForm(forms.ModelForm[Channel]):
                 field.required = False
                 field.help_text = _("Kept, and not shown. Empty: as it is.")
             self.fields[name] = field
+        if kind.of_plans:
+            self.fields["plans"] = PlansField(
+                label=_("Plans"), required=True, help_text=_("As server/plan, one per line.")
+            )
+            if self.instance.pk:
+                pinged = Plan.objects.filter(pings__channel=self.instance).select_related("server")
+                self.initial["plans"] = [plan.full_name for plan in pinged]
+
+    def save(self, commit: bool = True) -> Channel:
+        channel = super().save(commit)
+        if "plans" in self.fields:
+            set_pings(channel, self.cleaned_data["plans"])
+        return channel
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

@@ -66,6 +66,7 @@ def title(delivery: Delivery, items: Sequence[dict[str, Any]]) -> str:
     words = {
         Delivery.Kind.PROBLEM: _("%(rule)s: %(about)s"),
         Delivery.Kind.REPEAT: _("Still so: %(rule)s: %(about)s"),
+        Delivery.Kind.PING: "%(about)s",
         Delivery.Kind.RECOVERY: _("Over: %(rule)s: %(about)s"),
     }
     return words[Delivery.Kind(delivery.kind)] % {"rule": rule, "about": about}

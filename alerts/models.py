@@ -210,6 +210,7 @@ class Delivery(models.Model):
         REPEAT = "repeat", _("reminder")
         RECOVERY = "recovery", _("recovery")
         TEST = "test", _("test")
+        PING = "ping", _("ping")
 
     class Status(models.TextChoices):
         WAITING = "waiting", _("waiting")
@@ -242,6 +243,27 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} #{self.pk}"
+
+
+class Ping(models.Model):
+    """That a plan's runs are told to a watchman outside, and how far they were: start, success, failure.
+
+    Rows are kept by the rule-less channels of the kind “ping”: a plan that is in none is in no row.
+    """
+
+    channel = models.ForeignKey(Channel, models.CASCADE, related_name="pings")
+    plan = models.ForeignKey(Plan, models.CASCADE, related_name="pings")
+    # The last job whose start, or end, was told; an id, for jobs are forgotten.
+    started = models.UUIDField(null=True, editable=False)
+    ended = models.UUIDField(null=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["channel", "plan"]
+        constraints = [models.UniqueConstraint(fields=["channel", "plan"], name="ping_of_plan")]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.plan}"
 
 
 class MailTemplate(models.Model):

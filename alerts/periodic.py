@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from alerts import engine
+from alerts import engine, pinging
 from alerts.models import Delivery, Incident
 from jobs.periodic import every, meanwhile
 
@@ -14,6 +14,11 @@ KEPT = timedelta(days=365)
 @every(seconds=20)
 def look() -> None:
     engine.look()
+
+
+@every(seconds=20)
+def ping() -> None:
+    pinging.look()
 
 
 @every(seconds=20)

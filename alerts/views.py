@@ -5,12 +5,13 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Count, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_filters import FilterSet
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
@@ -38,10 +39,10 @@ def index(request: HttpRequest) -> HttpResponseBase:
     everything = request.GET.get("state") == "all"
     incidents = Incident.objects.for_user(request.user).select_related("rule", "server", "plan")
     incidents = incidents if everything else incidents.open()
-    found = IncidentFilter(request.GET, incidents.order_by("-opened_at", "-id"))
+    found = IncidentFilter(filled_in(request), incidents.order_by("-opened_at", "-id"))
     if is_csv(request):
-        return as_csv("alerts", incident_table(found.qs))
-    page = Deep(found.qs, 50).get_page(request.GET.get("page"))
+        return as_csv("alerts", incident_table(fitting(found)))
+    page = Deep(fitting(found), 50).get_page(request.GET.get("page"))
     rows = [(each, sentence_of(each.event, each.facts)) for each in page]
     context = {
         "page": page, "rows": rows, "filter": found, "everything": everything, "severities": Rule.Severity.choices,
@@ -49,6 +50,20 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "has_rules": Rule.objects.exists(),
     }  # fmt: skip
     return render(request, "alerts/index.html", context)
+
+
+def filled_in(request: HttpRequest) -> QueryDict:
+    """What was asked for; a select that was left as it was asks for nothing."""
+    asked = request.GET.copy()
+    for name in [name for name, values in asked.lists() if not any(values)]:
+        del asked[name]
+    return asked
+
+
+def fitting(found: FilterSet) -> QuerySet[Any]:
+    """Filters that make no sense find nothing."""
+    rows: QuerySet[Any] = found.qs if found.is_valid() else found.queryset.none()
+    return rows
 
 
 def incident_table(incidents: QuerySet[Incident]) -> Iterator[tuple[object, ...]]:
@@ -198,10 +213,10 @@ def channel_delete(request: HttpRequest, pk: int) -> HttpResponse:
 @require(Permission.CONFIG_MANAGE)
 def deliveries(request: HttpRequest) -> HttpResponseBase:
     sent = Delivery.objects.for_user(request.user).select_related("channel", "rule").order_by("-created_at", "-id")
-    found = DeliveryFilter(request.GET, sent)
+    found = DeliveryFilter(filled_in(request), sent)
     if is_csv(request):
-        return as_csv("deliveries", delivery_table(found.qs))
-    page = Deep(found.qs, 50).get_page(request.GET.get("page"))
+        return as_csv("deliveries", delivery_table(fitting(found)))
+    page = Deep(fitting(found), 50).get_page(request.GET.get("page"))
     context = {"page": page, "filter": found, "statuses": Delivery.Status.choices}
     return render(request, "alerts/deliveries.html", context)
 

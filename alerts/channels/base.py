@@ -26,6 +26,7 @@ class NotDeliveredYet(NotDelivered):
 class ChannelKind(ABC):
     name: ClassVar[str]
     label: ClassVar[str | Promise]
+    of_plans: ClassVar[bool] = False  # it is told of each run of its plans, and stands in no rule
     form: ClassVar[type[forms.Form]]  # where it leads: every field of it is kept encrypted
 
     registry: ClassVar[dict[str, type[ChannelKind]]] = {}
@@ -61,3 +62,8 @@ class ChannelKind(ABC):
     def secrets(self) -> set[str]:
         """All that must stand in no sentence."""
         return {str(value) for value in self.target.values() if len(str(value)) > 3}
+
+
+def of_plans() -> list[str]:
+    """The kinds that stand in no rule."""
+    return [name for name, kind in ChannelKind.registry.items() if kind.of_plans]
