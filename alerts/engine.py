@@ -86,9 +86,7 @@ def _open(rule: Rule, findings: Sequence[Finding]) -> None:
     for finding in findings:
         key = Incident.key(rule.pk, finding.subject)
         if pk := over.get(finding.subject):
-            Incident.objects.filter(pk=pk).update(
-                closed_at=None, open_key=key, recovery_due=False, facts=finding.facts
-            )
+            Incident.objects.filter(pk=pk).update(closed_at=None, open_key=key, recovery_due=False, facts=finding.facts)
         else:
             new.append(
                 Incident(
@@ -163,9 +161,7 @@ def _send(
 
 def start(deliveries: Sequence[Delivery]) -> None:
     """In the transaction that made them."""
-    for delivery, job in zip(
-        deliveries, SendAlert.enqueue_all(deliveries, trigger=Job.Trigger.SYSTEM), strict=True
-    ):
+    for delivery, job in zip(deliveries, SendAlert.enqueue_all(deliveries, trigger=Job.Trigger.SYSTEM), strict=True):
         if isinstance(job, Job):
             Delivery.objects.filter(pk=delivery.pk).update(job=job)
 

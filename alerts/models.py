@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self
+from datetime import datetime
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import AnonymousUser
@@ -229,7 +229,6 @@ class Delivery(models.Model):
     sent_at = models.DateTimeField(null=True)
 
     objects = ManagedQuerySet.as_manager()
-    MOST_KEPT_DAYS: ClassVar[timedelta] = timedelta(days=365)
 
     class Meta:
         default_permissions = ()

@@ -39,9 +39,7 @@ def set_pings(channel: Channel, plans: Iterable[Plan]) -> None:
     channel.pings.exclude(plan__in=wanted).delete()
     for pk in set(channel.pings.values_list("plan", flat=True)):
         wanted.pop(pk, None)
-    Ping.objects.bulk_create(
-        Ping(channel=channel, plan=plan, ended=plan.last_job_id) for plan in wanted.values()
-    )
+    Ping.objects.bulk_create(Ping(channel=channel, plan=plan, ended=plan.last_job_id) for plan in wanted.values())
 
 
 @transaction.atomic

@@ -9,7 +9,19 @@ from typing import Any
 from django.template import Context, Engine, Library, TemplateSyntaxError, defaultfilters, defaulttags
 from django.utils.translation import gettext as _
 
-TAGS = ("autoescape", "comment", "cycle", "filter", "firstof", "for", "if", "ifchanged", "spaceless", "verbatim", "with")
+TAGS = (
+    "autoescape",
+    "comment",
+    "cycle",
+    "filter",
+    "firstof",
+    "for",
+    "if",
+    "ifchanged",
+    "spaceless",
+    "verbatim",
+    "with",
+)
 FILTERS = (
     "capfirst", "cut", "date", "default", "escape", "first", "force_escape", "join", "last", "length", "linebreaks",
     "linebreaksbr", "lower", "pluralize", "safe", "slice", "striptags", "title", "truncatechars", "truncatewords",

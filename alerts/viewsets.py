@@ -21,9 +21,7 @@ from alerts.testing import send_test
 from jobs.models import Job
 from jobs.starting import ONE_JOB, queued, refuse_parameters
 
-MANAGE = dict.fromkeys(
-    ("list", "retrieve", "create", "update", "partial_update", "destroy"), Permission.CONFIG_MANAGE
-)
+MANAGE = dict.fromkeys(("list", "retrieve", "create", "update", "partial_update", "destroy"), Permission.CONFIG_MANAGE)
 
 
 @extend_schema_view(

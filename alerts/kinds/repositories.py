@@ -41,9 +41,7 @@ class RepositoryStopped(OfRepositories):
 
 
 class DaysForm(forms.Form):
-    days = forms.IntegerField(
-        label=gettext_lazy("Days without a good check"), min_value=1, max_value=3650, initial=60
-    )
+    days = forms.IntegerField(label=gettext_lazy("Days without a good check"), min_value=1, max_value=3650, initial=60)
 
 
 class CheckOwed(OfRepositories):

@@ -15,7 +15,9 @@ from servers.models import Server
 class HostKeyChanged(OfRows):
     name = "host_key_changed"
     label = gettext_lazy("A host key has changed")
-    sentence_help = gettext_lazy("A server shows another host key than the confirmed one: nothing runs until somebody has looked.")
+    sentence_help = gettext_lazy(
+        "A server shows another host key than the confirmed one: nothing runs until somebody has looked."
+    )
     severity = Rule.Severity.CRITICAL
     model = Server
 

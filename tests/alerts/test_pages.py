@@ -91,7 +91,9 @@ def test_bad_mail_addresses(as_admin: Client, to: str) -> None:
     assert as_admin.post("/alerts/channels/add/mail", form).status_code == 400
 
 
-@pytest.mark.parametrize("url", ["ftp://a.example/", "https://", "https://u:p@a.example/", "http://a b/", "x", "http://[::"])
+@pytest.mark.parametrize(
+    "url", ["ftp://a.example/", "https://", "https://u:p@a.example/", "http://a b/", "x", "http://[::"]
+)
 def test_bad_addresses(as_admin: Client, url: str) -> None:
     form = {"name": "ops", "enabled": "on", "language": "en", "url": url, "secret": SECRET}
     assert as_admin.post("/alerts/channels/add/webhook", form).status_code == 400
