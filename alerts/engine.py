@@ -72,12 +72,12 @@ def look_by(pk: int) -> int:
         found = None
     if found is not None:
         known = dict(rule.incidents.open().values_list("subject", "pk"))
-        _open(rule, [finding for subject, finding in found.items() if subject not in known])
+        _open(rule, [finding for subject, finding in found.items() if subject not in known], now)
         _over(rule, kind, {subject: pk for subject, pk in known.items() if subject not in found}, now)
     return tell(rule, now)
 
 
-def _open(rule: Rule, findings: Sequence[Finding]) -> None:
+def _open(rule: Rule, findings: Sequence[Finding], now: datetime) -> None:
     """What has come back before anybody was told that it was over is still the same incident."""
     if not findings:
         return
@@ -92,7 +92,7 @@ def _open(rule: Rule, findings: Sequence[Finding]) -> None:
                 Incident(
                     rule=rule, subject=finding.subject, name=finding.name[:200], event=rule.event,
                     severity=rule.severity, facts=finding.facts, server_id=finding.server, plan_id=finding.plan,
-                    open_key=key,
+                    open_key=key, opened_at=now,
                 )
             )  # fmt: skip
     Incident.objects.bulk_create(new, batch_size=AT_ONCE)

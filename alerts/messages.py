@@ -50,7 +50,8 @@ def in_words(delivery: Delivery, channel: Channel) -> dict[str, Any]:
             "kind": delivery.kind, "rule": message.get("rule", ""), "severity": severity,
             "severity_label": str(dict(Rule.Severity.choices).get(severity, severity)),
             "title": title(delivery, items), "count": delivery.count, "items": items,
-            "more": max(0, delivery.count - len(items)), "site": config.SITE_URL, "address": f"{config.SITE_URL}/alerts",
+            "more": max(0, delivery.count - len(items)), "site": config.SITE_URL,
+            "address": f"{config.SITE_URL}/alerts",
         }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def render(source: str, context: dict[str, Any], *, html: bool = False) -> str:
         raise BadTemplate(_sentence(error)) from error
     except BadTemplate:
         raise
-    except Exception as error:  # noqa: BLE001  # a filter on what it does not fit raises whatever it likes
+    except Exception as error:  # a filter on what it does not fit raises whatever it likes
         raise BadTemplate(_("It cannot be filled in: %(why)s") % {"why": f"{type(error).__name__}: {error}"}) from error
     if len(text) > LONGEST:
         raise BadTemplate(_("What comes of it is too long."))

@@ -21,8 +21,8 @@ class AlertSerializer(serializers.ModelSerializer[Incident]):
     class Meta:
         model = Incident
         fields = [
-            "id", "rule", "event", "severity", "subject", "name", "sentence", "server", "plan", "opened_at", "closed_at",
-            "told_at", "told_count",
+            "id", "rule", "event", "severity", "subject", "name", "sentence", "server", "plan", "opened_at",
+            "closed_at", "told_at", "told_count",
         ]  # fmt: skip
         read_only_fields = fields
 

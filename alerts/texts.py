@@ -32,7 +32,8 @@ HTML = """<html><body>
 {%% if kind == "test" %%}<p>%(test)s</p>{%% else %%}
 <ul>{%% for item in items %%}
 <li><b>{{ item.name }}</b><br>{{ item.sentence }}<br>
-<small>%(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}</small></li>{%% endfor %%}
+<small>%(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}</small>
+</li>{%% endfor %%}
 </ul>
 {%% if more %%}<p>%(more)s</p>{%% endif %%}{%% endif %%}
 <p>%(look)s <a href="{{ address }}">{{ address }}</a></p>

@@ -8,6 +8,7 @@ from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -158,7 +159,7 @@ def channels(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @require(Permission.CONFIG_MANAGE)
 def channel_add(request: HttpRequest, kind: str) -> HttpResponse:
-    channel = Channel(kind=kind, language=request.LANGUAGE_CODE if request.LANGUAGE_CODE in dict(LANGUAGES) else "en")
+    channel = Channel(kind=kind, language="fr" if (get_language() or "").startswith("fr") else "en")
     form = ChannelForm(request.POST or None, kind=known(ChannelKind.registry, kind), instance=channel)
     return _save_channel(request, form, {})
 
@@ -179,7 +180,7 @@ def _save_channel(request: HttpRequest, form: ChannelForm, before: audit.Facts) 
     if request.method == "POST" and form.is_valid() and meantime.is_free():
         with transaction.atomic():
             channel = form.save()
-            more = {"target": "set"} if form.has_new_target else {}
+            more = {"destination": "set"} if form.has_new_target else {}
             action = "alert_channel.changed" if before else "alert_channel.added"
             audit.record_change(action, channel, before, request=request, **more)
         messages.success(request, _("The channel is saved. Send a test, to see whether it arrives."))

@@ -65,7 +65,7 @@ class Audited(ModelViewSet[Any]):
         audit.record(f"{self.audited_as}.deleted", request=self.request, target=name, detail=detail)
 
     def told(self, serializer: BaseSerializer[Any]) -> dict[str, str]:
-        return {"target": "set"} if "target" in serializer.validated_data else {}
+        return {"destination": "set"} if "target" in serializer.validated_data else {}
 
 
 @extend_schema_view(

@@ -35,7 +35,7 @@ def http_sink(**answer: object) -> Iterator[Sink]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_HEAD = do_POST
+        do_HEAD = do_POST  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

@@ -82,7 +82,7 @@ def test_where_a_channel_leads_is_entered_anew_or_stays(as_admin: Client) -> Non
     assert as_admin.post(f"/alerts/channels/{channel.pk}", evil).status_code == 400
     channel.refresh_from_db()
     assert channel.target()["url"] == url
-    assert told("alert_channel.added")["target"] == "set"
+    assert told("alert_channel.added")["destination"] == "set"
 
 
 @pytest.mark.parametrize("to", ["", "nobody", "a@example.org, b", ", ".join(f"a{n}@example.org" for n in range(21))])

@@ -37,18 +37,15 @@ def test_ours_can_be_filled_in(language: str) -> None:
         ("{% url 'alerts' %}", "Invalid block tag"),
         ("{{ x|ljust:1000000000 }}", "Invalid filter"),
         ("{{ x.__class__ }}", "may not begin with underscores"),
-        ("{% for a in x %}{% for b in x %}{% if 1 %}{% for c in x %}{% endfor %}{% endif %}{% endfor %}{% endfor %}", "Loops"),
-        ("{{ x|slice:'0:a' }}{{ x|date:3 }}{% for a, b, c in n %}{% endfor %}", ""),
+        ("{% for a in x %}" * 2 + "{% if 1 %}{% for a in x %}{% endfor %}{% endif %}" + "{% endfor %}" * 2, "Loops"),
+        ("{% for a, b, c in n %}{% endfor %}", "It cannot be filled in"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_a_sentence(source: str, why: str) -> None:
     """Red with Django's own engine: it loads files, and knows tags that lead out of the context."""
-    try:
+    with pytest.raises(BadTemplate) as error:
         render(source, {"x": "text", "n": [1]})
-    except BadTemplate as error:
-        assert why in str(error)
-    else:
-        assert not why
+    assert why in str(error.value)
 
 
 def test_it_is_looked_at_saved_used_and_put_back(as_admin: Client, plan: Plan, mail: Channel, post: Post) -> None:

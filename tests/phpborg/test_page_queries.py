@@ -19,8 +19,10 @@ PAGES = [
     "/archives?search=web", "/archives/{archive}", "/archives/{archive}/diff", "/archives/{archive}/restore",
     "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
     "/audit", "/audit?action=login&since=2026-01-01",
-    "/search?q=web", "/files", "/retention-policies", "/alerts", "/alerts?state=all", "/alerts/rules", "/alerts/channels", "/alerts/deliveries",
-    "/alerts/rules/add/backup_failed", "/alerts/channels/add/mail", "/alerts/templates/en", "/profile", "/servers/{server}/plans/add",
+    "/search?q=web", "/files", "/retention-policies",
+    "/alerts", "/alerts?state=all", "/alerts/rules", "/alerts/channels", "/alerts/deliveries",
+    "/alerts/rules/add/backup_failed", "/alerts/channels/add/mail", "/alerts/templates/en",
+    "/profile", "/servers/{server}/plans/add",
     "/plans/{plan}/edit", "/repositories/add", "/settings", "/settings/mail-test",
 ]  # fmt: skip
 
