@@ -112,7 +112,8 @@ class Rule(models.Model):
     quiet = models.TextField(
         _("quiet hours"), blank=True, validators=[validate_windows],
         help_text=_(
-            "Nothing is sent in these windows; it follows when they end, if it is still so. One per line, as “22:00-07:00”."
+            "Nothing is sent in these windows; it follows when they end, if it is still so. "
+            "One per line, as “22:00-07:00”."
         ),
     )  # fmt: skip
     time_zone = models.CharField(
