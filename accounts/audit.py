@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from django.db.models import Model
 from django.http import HttpRequest
@@ -31,44 +31,38 @@ def address_of(request: AnyRequest | None) -> str | None:
     return (request.META.get("REMOTE_ADDR") or None) if request else None
 
 
-def record(
-    action: str,
-    *,
-    request: AnyRequest | None = None,
-    user: User | None = None,
-    username: str = "",
-    target: str = "",
-    detail: Mapping[str, Any] | None = None,
-) -> AuditEntry:
-    """Write one entry, last in a transaction (accounts/chain.py). Without `user`, the request's user did it."""
-    entry = entry_of(action, request=request, user=user, username=username, target=target, detail=detail)
+class Said(TypedDict, total=False):
+    """What there is to say of what somebody did. Without `user`, the request's user did it."""
+
+    request: AnyRequest | None
+    user: User | None
+    username: str
+    target: str
+    detail: Mapping[str, Any] | None
+
+
+def record(action: str, **said: Unpack[Said]) -> AuditEntry:
+    """Write one entry, last in a transaction (accounts/chain.py)."""
+    entry = entry_of(action, **said)
     chain.append(entry)
     return entry
 
 
-def entry_of(
-    action: str,
-    *,
-    request: AnyRequest | None = None,
-    user: User | None = None,
-    username: str = "",
-    target: str = "",
-    detail: Mapping[str, Any] | None = None,
-) -> AuditEntry:
+def entry_of(action: str, **said: Unpack[Said]) -> AuditEntry:
     """The same, still to be written: for who has many at once."""
-    request = request or answered.get()
+    request, user = said.get("request") or answered.get(), said.get("user")
     if user is None and request is not None and isinstance(request.user, User):
         user = request.user
     token = getattr(request, "auth", None)
     machine = {"api_token": token.prefix} if isinstance(token, ApiToken) else {}
     return AuditEntry(
         user=user,
-        username=(username or (user.username if user else ""))[:150],
+        username=(said.get("username") or (user.username if user else ""))[:150],
         # As the database will have it, which writes an IPv6 address in one way.
         address=AuditEntry._meta.get_field("address").get_prep_value(address_of(request)),
         action=action,
-        target=target[:200],
-        detail=plain({**(detail or {}), **machine}),
+        target=said.get("target", "")[:200],
+        detail=plain({**(said.get("detail") or {}), **machine}),
     )
 
 

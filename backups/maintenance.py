@@ -1,6 +1,7 @@
 """What repositories and servers need from time to time, without anybody asking."""
 
 import logging
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 20  # of one kind in one round, so that maintenance never keeps the backups waiting
 AGAIN_AFTER = timedelta(hours=12)  # when the newest one of the same kind did not bring what was wanted
+ANSWERS_WITHIN_SECONDS = 10.0  # of a borg that is asked for its version
 FIRST_TURNS = 500  # of restore tests that are given out in one round
 
 
@@ -143,8 +145,14 @@ def unmount_expired() -> int:
 @first_of_all
 def note_borg() -> None:
     """For the page with the settings: no web process runs a borg, and it may be on another machine."""
+    until = time.monotonic() + ANSWERS_WITHIN_SECONDS
+
+    def hurry() -> None:
+        if time.monotonic() > until:  # a worker that waits for it takes no job
+            raise NoProgram(f"{settings.BORG_PATH} says nothing.")
+
     try:
-        said = run(Local(), commands.version(settings.BORG_PATH), lambda: None).stdout.decode("utf-8", "replace")
+        said = run(Local(), commands.version(settings.BORG_PATH), hurry).stdout.decode("utf-8", "replace")
     except NoProgram as error:
         said = str(error)
     queue.note_borg(mounts.this_machine(), said.strip()[:100])

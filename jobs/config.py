@@ -58,6 +58,9 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self.token)
 
+    def __str__(self) -> str:
+        return audit.HIDDEN if self else ""
+
     def open(self) -> str:
         """Raises WrongKey."""
         return encryption.decrypt(self.token) if self.token else ""
@@ -110,6 +113,10 @@ class Config:
         """Whoever wants to know one next reads them anew."""
         self._until = 0.0
 
+    def shown(self) -> Values:
+        """Those that may be shown: for a form."""
+        return {name: value for name, value in self.read().items() if not is_secret(name)}
+
     def set_here(self) -> frozenset[str]:
         """The names of those that somebody has set; the others follow the environment."""
         return frozenset(self._fitting(_stored()))
@@ -131,8 +138,9 @@ class Config:
             list(ContentType.objects.select_for_update().filter(app_label="constance", model="constance"))
             stored = _stored()
             fitting = self._fitting(stored)
-            before = {**defaults(), **fitting}
-            after = {**before, **_sealed(values), **{n: v for n, v in defaults().items() if n in unset}}
+            usual = defaults()
+            before = {**usual, **fitting}
+            after = {**before, **_sealed(values), **{name: usual[name] for name in unset}}
             changed = sorted(name for name in after if after[name] != before[name])
             mended = values.keys() & stored.keys() - fitting.keys()
             for name in {*changed, *mended} - {*unset}:
@@ -140,12 +148,9 @@ class Config:
             dropped = sorted(stored.keys() & {*unset})
             Constance.objects.filter(key__in=[name.upper() for name in dropped]).delete()
             if changed or dropped:
-                detail = {
-                    side: {n: _told(of[n]) for n in changed} for side, of in (("before", before), ("after", after))
-                }
-                audit.record(
-                    "settings.changed", request=request, detail=detail | ({"unset": dropped} if dropped else {})
-                )
+                detail = {"before": {n: before[n] for n in changed}, "after": {n: after[n] for n in changed}}
+                said = {**detail, **({"unset": dropped} if dropped else {})}
+                audit.record("settings.changed", request=request, detail=said)
             transaction.on_commit(self.forget)
         return after
 
@@ -187,11 +192,6 @@ def _sealed(values: Mapping[str, Any]) -> Values:
         for name, value in values.items()
         if value or not is_secret(name)
     }
-
-
-def _told(value: Any) -> Any:
-    """As the audit trail has it."""
-    return ("set" if value else "") if isinstance(value, Secret) else value
 
 
 def _stored() -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.access import Permission, require, signed_in
 from accounts.meantime import Meantime
-from jobs.config import config, is_secret
+from jobs.config import config
 from jobs.models import Job
 from jobs.runner import Refused
 from jobs.runners.mail_test import MailTestForm, SendTestMail
@@ -25,8 +25,7 @@ from phpborg.forms import SettingsForm
 @require(Permission.CONFIG_MANAGE)
 def settings(request: HttpRequest) -> HttpResponse:
     """The live ones to change, and what the environment decides to read."""
-    values = {name: value for name, value in config.read().items() if not is_secret(name)}
-    form = SettingsForm(request.POST or None, unset=request.POST.getlist("unset"), initial=values)
+    form = SettingsForm(request.POST or None, unset=request.POST.getlist("unset"), initial=config.shown())
     meantime = Meantime(request, form)
     if request.method == "POST" and form.is_valid() and meantime.is_free():
         config.change(form.cleaned_data, unset=form.unset, request=request)
@@ -49,8 +48,7 @@ def mail_test(request: HttpRequest) -> HttpResponse:
             form.add_error("to", str(refusal))
         else:
             return redirect("settings")
-    values = {name: value for name, value in config.read().items() if not is_secret(name)}
-    settings_form = SettingsForm(initial=values)
+    settings_form = SettingsForm(initial=config.shown())
     return page(request, settings_form, Meantime(request, settings_form), mail_form=form)
 
 

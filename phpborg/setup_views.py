@@ -27,10 +27,11 @@ from accounts.models import User
 from backups.forms import PoolForm
 from backups.models import StoragePool
 from backups.runners.pool import CheckPool
-from jobs.config import config, is_secret
+from jobs.config import config
 from jobs.models import Job
 from jobs.runner import JobRunner, Refused, subject_key
 from jobs.runners.mail_test import MailTestForm, SendTestMail
+from phpborg.config_views import newest_test
 from phpborg.forms import SettingsForm
 from phpborg.models import FirstRun
 
@@ -180,14 +181,13 @@ def _pool(request: HttpRequest, run: FirstRun) -> HttpResponse:
 
 
 def _mail(request: HttpRequest, run: FirstRun) -> HttpResponse:
-    values = {name: value for name, value in config.read().items() if not is_secret(name)}
-    form = SettingsForm(request.POST or None, only=MAIL, initial=values)
+    form = SettingsForm(request.POST or None, only=MAIL, initial=config.shown())
     to = MailTestForm(request.POST or None, initial={"to": signed_in(request).email})
     if request.method == "POST" and form.is_valid() and to.is_valid():
         config.change(form.cleaned_data, request=request)
         _start(SendTestMail, signed_in(request), request, **to.cleaned_data)
         return redirect("setup")
-    job = Job.objects.filter(type=SendTestMail.type).order_by("-created_at", "-id").first()
+    job = newest_test()
     is_good = bool(job and job.status == Job.Status.COMPLETED)
     return _show(request, run, form, mail_form=to, job=job, is_good=is_good)
 

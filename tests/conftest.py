@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.apps import AppConfig
 from django.conf import settings
@@ -37,6 +38,10 @@ from tests.small import SmallRepository
 from tests.small import make as make_small
 
 PASSWORD = "correct horse battery staple"
+
+# How long an example takes is no matter of tests.
+hypothesis.settings.register_profile("phpborg", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("phpborg")
 
 # In the background of a script a shell starts us deaf to SIGINT, and so would be every command that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -150,8 +150,8 @@ def test_the_servers_key_can_only_add_and_is_kept_made_anew_and_taken_away(
     repository.refresh_from_db()
     assert (repository.server_key, len(account.lines)) == ("", 1)
     assert list((account.home.parent / "web" / ".phpborg" / "keys").iterdir()) == []
-    entries = AuditEntry.objects.filter(target="web-1").order_by("pk").values_list("action", flat=True)
-    assert list(entries) == ["server_key.given"] * 3 + ["server_key.taken"]
+    entries = AuditEntry.objects.filter(action__startswith="server_key.").order_by("pk")
+    assert [entry.action for entry in entries] == ["server_key.given"] * 3 + ["server_key.taken"]
 
 
 def test_a_server_without_its_key_does_not_save(plan: Plan) -> None:

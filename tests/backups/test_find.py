@@ -221,7 +221,9 @@ def test_who_may_restore_gets_a_button(as_admin: Client, archives: list[Archive]
 
 def test_nothing_found_says_what_helps(as_viewer: Client, archives: list[Archive]) -> None:
     assert "A part of the name is enough" in as_viewer.get("/files?search=nowhere").content.decode()
-    assert as_viewer.get("/files?search=*").status_code == 400
+    answer = as_viewer.get("/files?search=*")
+    assert answer.status_code == 400
+    assert '<div class="alert alert-warning" role="alert">' in answer.content.decode(), "and no empty page"
     assert as_viewer.get("/files").status_code == 200
 
 

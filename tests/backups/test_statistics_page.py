@@ -90,6 +90,7 @@ def test_ten_servers_take_as_many_queries_as_one(as_viewer: Client, plan: Plan) 
         return len(found)
 
     make_archive(plan)
+    queries()  # the first one also reads the live settings
     few = queries()
     for number in range(9):
         server = Server.objects.create(name=f"s{number}", address="10.0.0.1")

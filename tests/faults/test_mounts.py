@@ -85,7 +85,7 @@ def test_a_mount_that_works_outlives_its_worker_until_its_time_is_over(start: St
 def test_a_worker_killed_in_mid_mount_leaves_nothing_mounted(start: Start, archive: Archive, tmp_path: Path) -> None:
     """Without the row before the deed nobody would know of it before the next worker starts."""
     waits = "while kill -0 $PPID 2>&-; do sleep 0.1; done"
-    slow = script(tmp_path / "slow-borg", f'borg "$@"\ntouch {tmp_path}/mounted\n{waits}')
+    slow = script(tmp_path / "slow-borg", f'borg "$@"\n[ "$1" = --version ] && exit\ntouch {tmp_path}/mounted\n{waits}')
     worker = start("worker", BORG_PATH=str(slow))
     job = MountArchive.enqueue(archive, hours=1)
     wait_until((tmp_path / "mounted").exists, seconds=PATIENCE_SECONDS, what="The mount")

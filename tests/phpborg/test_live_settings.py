@@ -191,6 +191,14 @@ def test_null_lets_a_setting_follow_the_environment_again(put: Put) -> None:
     assert entry.detail["before"] == {"job_keep_days": 30, "plan_compression": "zstd", "smtp_password": "..."}
 
 
+def test_a_password_of_the_environment_is_no_change(put: Put, settings: Any) -> None:
+    """Red when it is encrypted once for what was and once for what is: no two such texts are the same."""
+    _, *rest = settings.CONSTANCE_CONFIG["SMTP_PASSWORD"]
+    settings.CONSTANCE_CONFIG = {**settings.CONSTANCE_CONFIG, "SMTP_PASSWORD": ("of the environment", *rest)}
+    put(smtp_password=None)
+    assert not AuditEntry.objects.filter(action="settings.changed").exists()
+
+
 def test_a_put_takes_back_what_a_get_has_shown(put: Put, api_admin: APIClient) -> None:
     """Red when `smtp_password_set` is no parameter; red when a password that was not sent is forgotten."""
     put(smtp_password="correct horse")

@@ -217,6 +217,18 @@ def test_a_worker_says_at_its_start_which_borg_it_has(settings: Any, tmp_path: A
     assert said == b"borg 1.4.99"
 
 
+def test_a_borg_that_hangs_holds_up_no_worker(settings: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    """Red without an end to it: the worker would never take a job."""
+    program = tmp_path / "borg"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    settings.BORG_PATH = str(program)
+    monkeypatch.setattr("backups.maintenance.ANSWERS_WITHIN_SECONDS", 0.1)
+    note_borg()
+    [said] = queue.connection().hgetall(queue.BORGS_KEY).values()
+    assert said == f"{program} says nothing.".encode()
+
+
 def test_without_redis_the_page_is_there(page: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     def away() -> None:
         raise OSError("Connection refused")
