@@ -20,6 +20,8 @@ class AddressField(forms.CharField):
 
     def clean(self, value: Any) -> str:
         text: str = super().clean(value)
+        if not text:
+            return text
         try:
             parts = urlsplit(text)
             is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

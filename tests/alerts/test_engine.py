@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.models import User
 from alerts import engine
 from alerts.events import EventKind, NotKnown
 from alerts.kinds.site import WorkersGone
@@ -285,7 +286,7 @@ def test_a_changed_host_key(server: Server) -> None:
     assert open_ones() == [f"server:{server.pk}"]
 
 
-def test_many_wrong_passwords(client: Any, db: None) -> None:
+def test_many_wrong_passwords(client: Any, admin: User) -> None:
     make_rule("wrong_logins", parameters={"count": 3})
     for _try in range(3):
         assert open_ones() == []
@@ -340,7 +341,7 @@ def test_a_rule_is_about_its_scope(plan: Plan, scope: str) -> None:
     other = Server.objects.create(name="db-1", address="192.0.2.8")
     rule = make_rule("backup_failed", scope=scope)
     {"tags": rule.tags, "servers": rule.servers, "plans": rule.plans}[scope].set(  # type: ignore[attr-defined]
-        {"tags": [tag], "servers": [other], "plans": []}[scope]  # type: ignore[arg-type]
+        {"tags": [tag], "servers": [other], "plans": []}[scope]
     )
     other.tags.add(tag)
     ended(plan, "failed")

@@ -13,6 +13,7 @@ from alerts import engine
 from alerts.events import EventKind
 from alerts.models import Channel, Delivery, Rule
 from backups.models import Plan
+from tests.accounts.test_lists import rows_of
 from tests.alerts.conftest import SECRET, TO, ended, make_rule
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +24,8 @@ RULE: dict[str, Any] = {
 
 
 def told(action: str) -> dict[str, Any]:
-    return AuditEntry.objects.get(action=action).detail
+    detail: dict[str, Any] = AuditEntry.objects.get(action=action).detail
+    return detail
 
 
 def test_a_rule_is_added_changed_and_deleted(as_admin: Client, plan: Plan, mail: Channel) -> None:
@@ -115,8 +117,8 @@ def test_open_alerts_and_history(as_viewer: Client, plan: Plan) -> None:
     engine.look()
     assert "The disk is full." not in as_viewer.get("/alerts").content.decode()
     assert "The disk is full." in as_viewer.get("/alerts?state=all").content.decode()
-    rows = b"".join(as_viewer.get("/alerts?state=all&format=csv")).decode()  # type: ignore[arg-type]
-    assert "web-1/files" in rows
+    [_head, row] = rows_of(as_viewer.get("/alerts?state=all&format=csv"))
+    assert row[0] == "web-1/files"
 
 
 def test_over_the_api(api_admin: APIClient, mail: Channel, plan: Plan) -> None:
