@@ -112,9 +112,16 @@ def ask_to_log_in(request: HttpRequest) -> HttpResponseBase:
 
 def _where_one_is(request: HttpRequest) -> str:
     """The page to come back to: of a form that was sent the one that showed it, for its address may take only POST."""
-    shown = urlsplit(request.headers.get("Referer", ""))
-    if request.method in ("GET", "HEAD") or shown.netloc != request.get_host():
+    if request.method in ("GET", "HEAD"):
         return request.get_full_path()
+    return page_of_form(request) or request.get_full_path()
+
+
+def page_of_form(request: HttpRequest) -> str:
+    """The page of ours that showed the form that was sent, or "" where the browser does not say."""
+    shown = urlsplit(request.headers.get("Referer", ""))
+    if shown.netloc != request.get_host() or shown.path.startswith("//"):
+        return ""
     return shown._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
 

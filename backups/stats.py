@@ -277,13 +277,12 @@ def jobs_of(jobs: QuerySet[Job], now: datetime) -> dict[str, int]:
 
 def rates(now: datetime) -> list[Rate]:
     """How backups of the last days ended, by full hours: sums of one row for each hour (BackupHour)."""
-    hours = BackupHour.objects.filter(began_at__gt=now - timedelta(days=max(RATE_DAYS)))
-    found = {days: Rate(days=days) for days in RATE_DAYS}
-    for began_at, *numbers in hours.values_list("began_at", *OUTCOMES):
-        for days, rate in found.items():
-            if began_at > now - timedelta(days=days):
-                rate.add(numbers)
-    return list(found.values())
+    windows = {days: Q(began_at__gt=now - timedelta(days=days)) for days in RATE_DAYS}
+    sums = {
+        f"{name}_{days}": Coalesce(Sum(name, filter=window), 0) for days, window in windows.items() for name in OUTCOMES
+    }  # all of them by the database: seven hundred rows are slow to fetch
+    found = BackupHour.objects.filter(windows[max(RATE_DAYS)]).aggregate(**sums)
+    return [Rate(days=days, **{name: int(found[f"{name}_{days}"]) for name in OUTCOMES}) for days in RATE_DAYS]
 
 
 def days_of_all(now: datetime, count: int) -> list[Day]:

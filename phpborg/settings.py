@@ -145,7 +145,6 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.templatetags.i18n",
                 "django.templatetags.l10n",
                 "django.templatetags.static",
-                "django_htmx.templatetags.django_htmx",
                 "phpborg.templatetags.ui",
             ],
             "context_processors": [

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 from redis import RedisError
 
-from accounts.access import Permission, require
+from accounts.access import Permission, page_of_form, require
 from accounts.lists import asked_for
 from jobs import queue
 from phpborg.errors import CODES
@@ -88,7 +88,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return _error(request, 403, _("This form has expired. Go back, reload the page, and send it again."))
+    """Whoever logged in again in another tab has forms with the keys of before; app.js brings back what was typed."""
+    sentence = _(
+        "This form has expired, maybe because of a login in another tab. Open its page again, and send it again."
+    )
+    page = page_of_form(request)
+    # With a "?": a link to the page that one is at loads nothing.
+    return _error(request, 403, sentence, again=page and f"{page}{'&' if '?' in page else '?'}#again")
 
 
 def api_not_found(request: HttpRequest) -> HttpResponse:
@@ -96,13 +102,13 @@ def api_not_found(request: HttpRequest) -> HttpResponse:
     return _error(request, 404, _("There is no such route."))
 
 
-def _error(request: HttpRequest, status: int, sentence: str) -> HttpResponse:
+def _error(request: HttpRequest, status: int, sentence: str, again: str = "") -> HttpResponse:
     if request.path.startswith("/api/"):
         error = {"code": CODES.get(status, "error"), "message": sentence, "fields": {}}
         return JsonResponse({"error": error}, status=status)
     if _is_part(request):
         return render(request, "components/refusal.html", {"sentence": sentence}, status=status)
-    return render(request, "error.html", {"status": status, "sentence": sentence}, status=status)
+    return render(request, "error.html", {"status": status, "sentence": sentence, "again": again}, status=status)
 
 
 def _is_part(request: HttpRequest) -> bool:

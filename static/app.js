@@ -153,7 +153,10 @@
   const draft = JSON.parse(sessionStorage.getItem(DRAFT));
   sessionStorage.removeItem(DRAFT);
   const cameFrom = document.referrer && new URL(document.referrer);
-  if (draft && draft.user === user && draft.page === location.pathname && cameFrom?.origin === location.origin && cameFrom.pathname === "/login") bringBack(draft);
+  const hasLoggedIn = cameFrom?.origin === location.origin && cameFrom.pathname === "/login";
+  const hadExpired = location.hash === "#again"; // the link of the page that says so
+  if (hadExpired) history.replaceState(null, "", location.pathname + location.search);
+  if (draft && draft.user === user && draft.page === location.pathname && (hasLoggedIn || hadExpired)) bringBack(draft);
 
   // --- Menus: they open by themselves (a target, a <details>), and close again -------------------------
   const menu = document.querySelector("[data-menu]");

@@ -171,6 +171,12 @@ def test_a_pool_with_repositories_does_not_move(
     assert pool.path == f"{tmp_path}/pool"
 
 
+def test_a_refused_form_says_which_pool_it_is_about(as_admin: Client, repository: Repository, tmp_path: Path) -> None:
+    pool = repository.pool
+    page = as_admin.post(f"/pools/{pool.pk}/edit", {"name": "other", "path": f"{tmp_path}/a"})
+    assert f"Edit the storage pool {pool.name}" in page.content.decode()
+
+
 @pytest.mark.parametrize("ending", ["", "/"])
 def test_a_pool_with_repositories_may_be_renamed(
     as_admin: Client, api_admin: APIClient, repository: Repository, ending: str

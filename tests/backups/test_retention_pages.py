@@ -141,6 +141,12 @@ def test_a_policy_that_makes_no_sense_is_refused_in_words(
     assert not RetentionPolicy.objects.filter(name="mine").exists()
 
 
+def test_a_refused_form_says_which_policy_it_is_about(as_admin: Client, keep_two: RetentionPolicy) -> None:
+    page = as_admin.post(f"/retention-policies/{keep_two.pk}/edit", FORM | {"name": "other", "keep_daily": "many"})
+    assert page.status_code == 400
+    assert "Edit the retention policy two" in page.content.decode()
+
+
 @pytest.mark.parametrize("path", ["/retention-policies/add", "/retention-policies/{policy}/edit"])
 def test_an_operator_changes_no_policy(as_operator: Client, keep_two: RetentionPolicy, path: str) -> None:
     path = path.format(policy=keep_two.pk)

@@ -121,11 +121,16 @@ def finished(client: httpx.Client, job: Any, status: str = "completed") -> Any:
     return job
 
 
-def until(true: Callable[[], Any], *, seconds: float = 30) -> Any:
-    """Wait for a condition and return what it gave."""
+def until(
+    true: Callable[[], Any],
+    *,
+    seconds: float = 30,
+    told: Callable[[], object] = lambda: "The condition never came true.",
+) -> Any:
+    """Wait for a condition and return what it gave; `told` is asked what a red test shows."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, "The condition never came true."
+        assert time.monotonic() < deadline, told()
         time.sleep(0.02)
     return found
 

@@ -60,6 +60,23 @@ def test_a_form_that_was_sent_too_late_is_filled_in_again(context: BrowserContex
     expect(page.get_by_label("Name")).to_have_value("")
 
 
+def test_a_form_that_a_login_elsewhere_made_stale_is_filled_in_again(context: BrowserContext) -> None:
+    """Red without the address in the link: the form is empty."""
+    page = context.pages[0]
+    page.goto("/servers/add")
+    page.get_by_label("Name").fill("typed-for-long")
+    log_out_elsewhere(context)
+    with context.new_page() as other:
+        log_in(other, "/")
+    page.get_by_role("button", name="Go on to access").click()
+    expect(page.get_by_text("This form has expired")).to_be_visible()
+    page.get_by_role("link", name="Open the form again").click()
+    expect(page.get_by_text("What you had typed is here again")).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("typed-for-long")
+    page.reload()
+    expect(page.get_by_label("Name")).to_have_value("")
+
+
 def test_a_page_that_goes_to_the_login_by_itself_keeps_what_is_being_typed(context: BrowserContext) -> None:
     """Red when only what was sent is kept: a live part hears first that the session has ended."""
     page = context.pages[0]

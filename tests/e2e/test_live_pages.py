@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.e2e.conftest import until
 from tests.e2e.furnished import Furnished, ok
@@ -33,6 +33,10 @@ TICK = """() => {
 NUDGE = """() => {
     for (const name of ['job', 'progress', 'stream-open']) htmx.trigger(document.body, name, {data: '{}'});
 }"""
+STREAM = """() => {
+    const stream = document.getElementById('stream')._htmx?.sse;
+    return [document.hidden, stream && [stream.status, stream.attempt, stream.lastEventId]];
+}"""
 COUNT_SWAPS = "document.addEventListener('htmx:after:swap', () => { window.swaps = (window.swaps ?? 0) + 1; });"
 
 
@@ -43,7 +47,11 @@ class Asked:
         self.since = time.monotonic()
         self._page = page
         self._paths: list[str] = []
+        self._ends: list[str] = []  # how each went, for who reads a red test
         page.on("request", self._note)
+        page.on("response", lambda answer: self._ends.append(f"{answer.status} {answer.url}"))
+        page.on("requestfailed", lambda request: self._ends.append(f"{request.failure} {request.url}"))
+        page.on("console", lambda said: self._ends.append(said.text))
 
     def _note(self, request: Request) -> None:
         if request.resource_type in ("fetch", "xhr"):
@@ -60,7 +68,7 @@ class Asked:
             self._page.wait_for_timeout(20)
             return path in self._paths
 
-        until(look)
+        until(look, told=lambda: (self._page.evaluate(STREAM), "\n".join(self._ends[-9:])))
         self._page.wait_for_timeout(50)  # and what comes with it
 
     def forget(self) -> None:
@@ -121,6 +129,23 @@ def test_twenty_jobs_are_no_storm(open_page: Any, client: httpx.Client) -> None:
             most = sum(seconds / each + 1 for each in throttles(trigger)) + 1 + seconds / 60
             assert 2 <= count.pop(path) <= most, (path, most)
         assert count == {"/events": 1}, "one stream, and no word about what somebody else has started"
+
+
+def test_a_page_is_live_even_if_a_script_comes_late(open_page: Any) -> None:
+    """Red with deferred scripts: htmx begins without its extension, and no stream is ever asked for."""
+    page, asked = open_page("/healthz")
+    late: list[Route] = []
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    page.route("**/hx-sse*", hold)
+    with page.expect_request("**/hx-sse*"):
+        page.goto("/", wait_until="commit")
+    until(lambda: page.evaluate("!!window.htmx"))
+    page.evaluate("new Promise((done) => setTimeout(done))")  # as htmx waits where it was deferred
+    late[0].continue_()
+    asked.wait_for("/jobs/strip")
 
 
 def test_a_hidden_tab_asks_for_nothing_and_looks_once_when_it_is_seen_again(

@@ -58,6 +58,21 @@ def test_a_server_that_fails_to_be_saved_whole_is_not_saved_at_all(
     assert not AuditEntry.objects.filter(action="server.added").exists()
 
 
+@pytest.mark.parametrize(("came_from", "shown"), [
+    ("http://testserver/servers/add", "/servers/add?#again"),
+    ("http://testserver/servers/add?a=1", "/servers/add?a=1&amp;#again"),
+    ("http://evil.example/servers/add", None),
+    ("http://testserver//evil.example/", None),
+    ("", None),
+])  # fmt: skip
+def test_a_form_that_has_expired_is_opened_again_where_it_stood(admin: User, came_from: str, shown: str | None) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin)
+    page = client.post("/servers/add", answers(), headers={"Referer": came_from}).content.decode()
+    assert ("Open the form again" in page) == bool(shown)
+    assert shown is None or f'href="{shown}"' in page
+
+
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_only_who_manages_servers_adds_one(as_operator: Client, as_viewer: Client, method: str) -> None:
     for client in (as_operator, as_viewer):
@@ -81,5 +96,5 @@ def test_without_our_form_token_nothing_is_added(admin: User) -> None:
     client.force_login(admin)
     answer = client.post("/servers/add", answers())
     assert answer.status_code == 403
-    assert "This form has expired." in answer.getvalue().decode()
+    assert "This form has expired" in answer.getvalue().decode()
     assert not Server.objects.exists()
