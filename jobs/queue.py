@@ -237,5 +237,6 @@ def work(
         worker_class=PatientWorker, log_job_description=True,
         work_horse_killed_handler=lambda _message, pid, *_: lost(pid), maintenance_interval=MEANWHILE_SECONDS,
     )  # fmt: skip
+    assert isinstance(worker, PatientWorker)
     worker.meanwhile = meanwhile
     worker.work(burst=burst, logging_level=log_level)

@@ -182,6 +182,8 @@ def test_nobody_hears_where_a_channel_leads(
         api_admin.get(path).content.decode()
         for path in ("/api/alert-channels", "/api/alert-deliveries", "/api/jobs", "/api/logs", "/api/audit")
     )
-    ours = "".join(caplog.handler.format(record) for record in caplog.records if record.name != "mail.log")  # the sink's
+    ours = "".join(
+        caplog.handler.format(record) for record in caplog.records if record.name != "mail.log"
+    )  # the sink's
     told = before + everything() + shown + ours
     assert [secret for secret in (TO, SECRET, "t0ken-of-the-hook", sink.url) if secret in told] == []

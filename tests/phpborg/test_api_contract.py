@@ -179,7 +179,7 @@ CONTRACT = [
     Row("get", "/api/alert-rules", CONFIG, 200),
     Row("post", "/api/alert-rules", CONFIG, 201, RULE),
     Row("get", "/api/alert-rules/{rule}", CONFIG, 200),
-    Row("put", "/api/alert-rules/{rule}", CONFIG, 200, RULE),
+    Row("put", "/api/alert-rules/{rule}", CONFIG, 200, {"name": "nights", "event": "backup_failed"}),
     Row("patch", "/api/alert-rules/{rule}", CONFIG, 200, {"repeat_hours": 24}),
     Row("delete", "/api/alert-rules/{rule}", CONFIG, 204),
     Row("get", "/api/alert-channels", CONFIG, 200),
