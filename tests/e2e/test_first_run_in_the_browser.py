@@ -1,14 +1,15 @@
-"""From an empty database to the first server, in Chromium: token, account, pool, test mail; and the settings."""
+"""From an empty database to the first alert, in Chromium: token, account, pool, test mail, server, backup, alert."""
 
 from __future__ import annotations
 
+import getpass
 import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from phpborg.embedded import wait_until
+from phpborg.embedded import Sshd, wait_until
 from tests.e2e.conftest import ROOT, is_complaint, running_site
 from tests.e2e.test_every_page import AXE, CHECK
 from tests.smtp import PASSWORD as MAIL_PASSWORD
@@ -33,7 +34,13 @@ def go_on(page: Page, button: str) -> None:
         page.get_by_role("button", name=button).click()
 
 
-def test_from_nothing_to_the_first_server(browser: Browser, short_dir: Path, pool_dir: Path) -> None:
+def test_from_nothing_to_the_first_alert(
+    browser: Browser, short_dir: Path, pool_dir: Path, sshd: Sshd, tmp_path: Path
+) -> None:
+    source = tmp_path / "files"
+    source.mkdir()
+    for number in range(20):
+        (source / f"{number}.txt").write_text("what somebody would miss\n" * 100)
     folder = short_dir / "new"
     folder.mkdir()
     complaints: list[str] = []
@@ -63,8 +70,12 @@ def test_from_nothing_to_the_first_server(browser: Browser, short_dir: Path, poo
         go_on(page, "Add your first server")
         expect(page).to_have_url(re.compile("/servers/add$"))
         assert (len(post.messages), post.recipients) == (1, ["ada@example.org"])
+        protect_a_server(page, sshd, source)
+        back_up(page, "completed")
         assert page.goto("/setup").status == 404  # type: ignore[union-attr]
         look_at_settings(page, post)
+        be_told(page, post)
+        first_alert(page, post, source)
         written = log.read_text().replace(f"    {token}\n", "")
         secrets = (token, ACCOUNT_PASSWORD, MAIL_PASSWORD)
         assert [secret for secret in secrets if secret in written or secret in page.content()] == []
@@ -122,3 +133,73 @@ def look_at_settings(page: Page, post: Post) -> None:
     expect(page.get_by_text("borg 1.").first).to_be_visible()
     go_on(page, "Send a test mail")
     wait_until(lambda: len(post.messages) == 2, seconds=20, what="The second mail")
+
+
+def protect_a_server(page: Page, sshd: Sshd, source: Path) -> None:
+    page.get_by_label("Name").fill("first-1")
+    page.get_by_label("Address").fill("127.0.0.1")
+    page.get_by_label("SSH port").fill(str(sshd.port))
+    page.get_by_label("SSH user").fill(getpass.getuser())
+    page.get_by_label("run borg with sudo").uncheck()
+    page.get_by_role("button", name="Go on to access").click()
+    key = page.locator(".command code").first.inner_text()
+    page.get_by_role("button", name="The fingerprint is right: confirm").click(timeout=20_000)
+    with sshd.authorized_keys.open("a") as file:
+        file.write(next(part for part in key.split("'") if part.startswith("restrict ")) + "\n")
+    expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=40_000)
+    page.get_by_role("link", name="Choose what to save").first.click()
+    page.get_by_label("Folders and files").fill(str(source))
+    page.get_by_role("button", name="Save the plan").click()
+    expect(page.get_by_text("The plan is saved.")).to_be_visible()
+    page.goto("/repositories")
+    page.get_by_role("link", name="first-1").first.click()
+    expect(page.get_by_role("heading", name="first-1")).to_contain_text("ready", timeout=30_000)
+
+
+def back_up(page: Page, words: str) -> None:
+    page.goto("/plans")
+    page.get_by_role("button", name="Run now").click()
+    expect(page.locator("#job h1 .state")).to_have_text(words, timeout=60_000)
+
+
+def be_told(page: Page, post: Post) -> None:
+    page.goto("/alerts")
+    expect(page.get_by_text("Without a rule nobody is told")).to_be_visible()
+    page.goto("/alerts/channels")
+    page.get_by_role("link", name="Mail", exact=True).click()
+    page.get_by_label("Name").fill("on call")
+    page.get_by_label("Mail addresses").fill("oncall@example.org")
+    go_on(page, "Save the channel")
+    page.get_by_role("button", name="Send a test").click()
+    expect(page.locator("#job h1 .state")).to_have_text("completed", timeout=30_000)
+    assert mails(post) == ["phpBorg: a test of the channel “on call”"]
+    page.goto("/alerts/rules")
+    page.get_by_role("link", name="An archive is suspicious").click()
+    page.get_by_label("Name").fill("suspicious")
+    page.get_by_label("on call").check()
+    page.get_by_label("gather for (minutes)").fill("0")
+    go_on(page, "Save the rule")
+
+
+def mails(post: Post) -> list[str]:
+    """The subjects of those about alerts, without how bad it is."""
+    told = [message["Subject"] for message in post.messages if message["To"] == "oncall@example.org"]
+    return [subject.partition("] ")[2] for subject in told]
+
+
+def first_alert(page: Page, post: Post, source: Path) -> None:
+    """Somebody's files are gone from the server: it is told once, and once that they are there again."""
+    kept = source.rename(source.with_name("away"))
+    source.mkdir()
+    back_up(page, "with warnings")
+    wait_until(lambda: len(mails(post)) == 2, seconds=60, what="The alert")
+    page.goto("/alerts")
+    expect(page.get_by_text("One thing needs somebody.")).to_be_visible()
+    looked_at(page)
+    source.rmdir()
+    kept.rename(source)
+    back_up(page, "completed")
+    wait_until(lambda: len(mails(post)) == 3, seconds=60, what="The word that it is over")
+    assert mails(post)[1:] == ["suspicious: first-1/files", "Over: suspicious: first-1/files"]
+    page.goto("/alerts")
+    expect(page.get_by_text("By the rules that there are, nothing is wrong.")).to_be_visible()
