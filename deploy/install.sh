@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [[ $workers =~ ^[0-9]+$ ]] || die "--workers takes a number."
-[[ $site =~ ^https?://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] || die "--site takes an address, as https://backup.example.org."
+[[ $site =~ ^(https://[A-Za-z0-9.-]+|http://[A-Za-z0-9.-]+(:[0-9]+)?)$ ]] || die "--site takes an address, as https://backup.example.org."
 [[ $places =~ ^[A-Za-z0-9_,-]*$ ]] || die "--places takes names, separated by commas."
 for part in ${parts//,/ }; do
     case $part in web | worker | scheduler) ;; *) die "There is no part $part: web, worker, scheduler." ;; esac
@@ -65,7 +65,8 @@ make_user() {
     install -d -o "$ACCOUNT" -g "$GROUP" -m 700 "$DATA"
     local secret
     for secret in secret_key encryption_keys; do # put back from a backup, before there was the user
-        if [ -e "$DATA/$secret" ]; then chown "$ACCOUNT:$GROUP" "$DATA/$secret"; fi
+        # The folder is theirs, so what lies there under that name may be a link: never follow it.
+        if [ -e "$DATA/$secret" ]; then chown -h "$ACCOUNT:$GROUP" "$DATA/$secret"; fi
     done
 }
 

@@ -134,19 +134,27 @@ start_services() {
     wait_until_ready
 }
 
+# Whatever address it listens on: "localhost" is a name that it always answers to.
+is_ready() {
+    "$OPT/current/.venv/bin/python" -c '
+import sys, urllib.request as u
+u.build_opener(u.ProxyHandler({})).open(u.Request(sys.argv[1], headers={"Host": "localhost"}), timeout=5)' "$1" 2>/dev/null
+}
+
 # Where there is a web process on this machine, it says itself whether database and Redis are there, a worker and a
 # scheduler too; where those are on other machines, only that it answers.
 wait_until_ready() {
-    local port path=healthz tries=60
+    local host port path=healthz tries=60
     is_active() { systemctl --quiet is-active "$@"; }
     if is_active phpborg-serve.service || { is_active phpborg-scheduler.service && is_active phpborg-worker@1.service; }; then
         path=readyz
     elif ! is_active phpborg-web.service; then
         return 0
     fi
+    host=$(in_env PHPBORG_HOST)
+    case $host in '' | 0.0.0.0 | ::) host=127.0.0.1 ;; *:*) host="[$host]" ;; esac
     port=$(in_env PHPBORG_PORT)
-    until "$OPT/current/.venv/bin/python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' \
-        "http://127.0.0.1:${port:-8000}/$path" 2>/dev/null; do
+    until is_ready "http://$host:${port:-8000}/$path"; do
         [ $((tries -= 1)) -gt 0 ] || die "phpBorg does not say that it is ready. See: journalctl -u 'phpborg-*'"
         sleep 1
     done

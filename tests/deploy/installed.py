@@ -19,7 +19,7 @@ import pytest
 from phpborg.demo import Api, Story
 from phpborg.embedded import Child, Sshd, answers, free_port, wait_until
 from tests.deploy import ROOT
-from tests.deploy.machine import BROKEN, NEWER, PASSWORD
+from tests.deploy.machine import BROKEN, FINAL, NEWER, PASSWORD
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("install")]
 
@@ -142,17 +142,17 @@ def test_from_nothing_to_a_first_backup_and_through_an_upgrade_and_back(
     dump = installed.dump()
     installed.stop()
 
-    newer = installed.release("2.0", **{"0002_newer": NEWER})
+    newer = installed.release("2.0", **{"9998_newer": NEWER})
     installed.run(newer / "deploy/install.sh", *words)  # finds the older one, and upgrades it
     assert installed.current == newer
     assert "phpborg_newer" in installed.tables()
     refused = installed.try_to(first / "deploy/upgrade.sh")  # red without check_release: the old code on a new database
     assert refused.returncode != 0
-    assert "does not know phpborg.0002_newer" in refused.stderr
+    assert "does not know phpborg.9998_newer" in refused.stderr
     assert installed.current == newer
     of_newer = installed.dump()
 
-    broken = installed.release("3.0", **{"0002_newer": NEWER, "0003_broken": BROKEN})
+    broken = installed.release("3.0", **{"9998_newer": NEWER, "9999_broken": BROKEN})
     failed = installed.try_to(broken / "deploy/upgrade.sh")
     assert "Nothing has changed" in failed.stderr
     assert installed.current == newer
@@ -163,10 +163,24 @@ def test_from_nothing_to_a_first_backup_and_through_an_upgrade_and_back(
     assert "phpborg_newer" not in installed.tables()
     refused = installed.try_to(first / "deploy/restore.sh", of_newer)
     assert refused.returncode != 0
-    assert "does not know phpborg.0002_newer" in refused.stderr
+    assert "does not know phpborg.9998_newer" in refused.stderr
     assert "phpborg_newer" not in installed.tables()
     installed.phpborg("shell", "--no-imports", "-c", "from accounts.models import User; User.objects.all().delete()")
     installed.deploy("restore", dump)
 
+    there_and_back_by_a_dump(installed)
     installed.start()
     assert installed.archives() == made
+
+
+def there_and_back_by_a_dump(installed: Installed) -> None:
+    """Red when rollback.sh leaves half of what it has taken back, or takes the dump without being asked."""
+    first = installed.current
+    final = installed.release("4.0", **{"9998_final": FINAL})
+    installed.run(final / "deploy/upgrade.sh")
+    failed = installed.try_to(final / "deploy/rollback.sh")
+    assert "Nothing has changed: 4.0 runs on." in failed.stderr
+    assert installed.current == final
+    installed.deploy("rollback", "--dump")
+    assert installed.current == first
+    assert "phpborg_newer" not in installed.tables()

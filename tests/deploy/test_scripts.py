@@ -41,6 +41,7 @@ def test_it_can_be_run_and_stops_at_its_first_error(script: Path) -> None:
         ("install.sh", ["--workers"], "usage:"),
         ("install.sh", ["--workers", "many"], "--workers takes a number."),
         ("install.sh", ["--site", "backup.example.org; rm"], "--site takes an address"),
+        ("install.sh", ["--site", "https://backup.example.org:8443"], "--site takes an address"),
         ("install.sh", ["--parts", "web,cook"], "There is no part cook"),
         ("upgrade.sh", ["now"], "usage:"),
         ("rollback.sh", ["a", "b"], "usage:"),
