@@ -56,6 +56,7 @@ class JobRunner(ABC, Generic[Subject]):
     form: ClassVar[FormClass] = forms.Form  # the parameters that a person or a program may give
     icon: ClassVar[str] = "player-play"
     priority: ClassVar[Job.Priority] = Job.Priority.NORMAL
+    has_own_page: ClassVar[bool] = False  # which asks for what jobs/start.html cannot: it is started there only
     several_at_once: ClassVar[bool] = False  # of one subject; otherwise a second one is refused
     max_attempts: ClassVar[int] = 1  # in all, when it fails with what may pass
     idle_limit_seconds: ClassVar[int] = 30 * 60

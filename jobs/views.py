@@ -211,9 +211,9 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def start(request: HttpRequest, job_type: str, pk: int) -> HttpResponseBase:
-    """Start a job of any type: its parameters as a form, then its page, or the one of `back`, which shows it too."""
+    """Start a job of nearly any type: its parameters as a form, then its page, or the one of `back`, with it too."""
     runner = JobRunner.registry.get(job_type)
-    if runner is None:
+    if runner is None or runner.has_own_page:
         raise Http404
     if not request.user.is_authenticated:
         return ask_to_log_in(request)

@@ -56,6 +56,7 @@ class LetIn(StepByStep):
     label = _("Key installation")
     permission = Permission.SERVER_MANAGE
     icon = "key"
+    has_own_page = True
     priority = Job.Priority.HIGH
     idle_limit_seconds = 120
     steps: ClassVar = {"password": _("Login with the password"), "key": _("Our public key"), "rule": _("Line for sudo")}

@@ -80,6 +80,13 @@ def test_the_job_has_it_and_its_row_has_not(as_admin: Client, admin: User, serve
     assert handover.take(job) == PASSWORD
 
 
+def test_the_page_of_every_job_does_not_start_it(as_admin: Client, server: Server) -> None:
+    """It could not ask for the password. Red without `has_own_page`."""
+    address = f"/jobs/start/server_let_in/{server.pk}"
+    assert as_admin.get(address).status_code == as_admin.post(address).status_code == 404
+    assert not Job.objects.filter(type="server_let_in").exists()
+
+
 def test_it_is_audited_without_it(as_admin: Client, admin: User, server: Server) -> None:
     enter(as_admin, server)
     entry = AuditEntry.objects.get(action="server.let_in")
