@@ -28,7 +28,7 @@ from phpborg.embedded import free_port
 from tests.alerts.conftest import SECRET, TO, ended, make_channel, make_rule, send_all
 from tests.alerts.sink import Sink, http_sink
 from tests.conftest import run_now
-from tests.smtp import Post
+from tests.smtp import Post, strange_server
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
 
@@ -71,6 +71,27 @@ def test_what_may_pass_is_tried_again(plan: Plan, hook: Channel, sink: Sink, sta
     assert job.status == "completed"
     assert Delivery.objects.get().status == "sent"
     assert len(sink.requests) == 2
+
+
+@pytest.mark.parametrize("then", [b"", b"220-wait\r\n"], ids=["silent", "chatty"])
+def test_a_mail_server_that_hangs_keeps_nobody_else_waiting(
+    plan: Plan, mail: Channel, hook: Channel, sink: Sink, post: Post, live: Any, then: bytes
+) -> None:
+    """Red when a look sends by itself: all wait for the server; or when an attempt that hung is the last."""
+    make_rule("backup_failed", mail, hook)
+    ended(plan, "failed")
+    with strange_server(b"220-", then=then) as port:
+        live(SMTP_PORT=port, SMTP_TIMEOUT_SECONDS=1)
+        engine.look()
+        jobs = {Delivery.objects.get(job=job).channel: job for job in send_all()}
+    assert (jobs[mail].status, jobs[hook].status) == ("pending", "completed")
+    assert "seconds" in jobs[mail].error
+    assert len(sink.requests) == 1
+    live(SMTP_PORT=post.port)
+    Job.objects.update(not_before=None)
+    assert [job.status for job in send_all()] == ["completed"]
+    assert post.recipients == [TO]
+    assert send_all() == []
 
 
 def test_the_end_of_all_attempts_stands_in_the_history(admin: User, hook: Channel, sink: Sink) -> None:
@@ -159,7 +180,9 @@ def test_who_sends_a_byte_now_and_then_is_cut_off(sink: Sink, monkeypatch: pytes
 
     def drip(server: socket.socket) -> None:
         with server.accept()[0] as client, suppress(OSError):
-            while not is_over.wait(0.05):
+            for _piece in range(100):
+                if is_over.wait(0.05):
+                    return
                 client.sendall(b"H")
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as other:
