@@ -178,20 +178,23 @@ def test_who_sends_a_byte_now_and_then_is_cut_off(sink: Sink, monkeypatch: pytes
     monkeypatch.setattr(outbound, "PATIENCE_FOR_ALL_SECONDS", 0.3)
     is_over = threading.Event()
 
-    def drip(server: socket.socket) -> None:
+    def drip(server: socket.socket) -> bool:
         with server.accept()[0] as client, suppress(OSError):
             for _piece in range(100):
                 if is_over.wait(0.05):
-                    return
+                    return True
                 client.sendall(b"H")
+            return False
+        return True
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as other:
-        other.submit(drip, server)
+        dripping = other.submit(drip, server)
         try:
             with pytest.raises(NotDeliveredYet, match="in all"):
                 outbound.send(f"http://127.0.0.1:{server.getsockname()[1]}/")
         finally:
             is_over.set()
+        assert dripping.result(), "It was listened to until the end."
 
 
 def test_other_connections_are_nobodys_affair(sink: Sink, settings: Any) -> None:
