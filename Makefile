@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup setup-test demo serve test test-fast lint format bench coverage examples messages lock clean
+.PHONY: help setup setup-test demo serve test test-machine test-fast lint format bench coverage examples messages lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ serve: setup  ## everything on this machine, for real use
 test: setup-test  ## all tests: SQLite with everything, then the database tests on MariaDB
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -p tests.mariadb -m "not e2e" $(ARGS)
+
+test-machine: setup-test  ## a fresh machine by deploy/install.sh to a backup, upgrade, rollback: root, network, minutes
+	$(BIN)/python -m pytest -n0 tests/deploy/installed.py tests/deploy/machine.py $(ARGS)
 
 test-fast: setup-test  ## the tests that need no real borg, sshd or browser
 	$(BIN)/python -m pytest --numprocesses 2 -m "not e2e" $(ARGS)

@@ -2,6 +2,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
@@ -10,8 +11,9 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 from accounts import audit
-from accounts.access import Permission, can, signed_in
+from accounts.access import ROLES, Permission, can, signed_in
 from accounts.errors import Conflict, NotAllowed
+from accounts.forms import refuse_own_name
 from accounts.models import ApiToken, AuditEntry, TokenFamily, User
 from accounts.operators import AuditedAdmin, OperatorAdmin
 from accounts.people import beyond, beyond_reach, somebody_stays_in_charge
@@ -92,12 +94,24 @@ class AccountAdmin(ManagedByUserManagers, AuditedAdmin, UserAdmin):  # type: ign
         return line
 
 
+class GroupForm(forms.ModelForm[Group]):
+    def clean_name(self) -> str:
+        return refuse_own_name(self.cleaned_data["name"])
+
+
 @admin.register(Group)
 class RoleAdmin(ManagedByUserManagers, AuditedAdmin, GroupAdmin):
     audited_as = "role"
+    form = GroupForm
 
     def beyond(self, manager: User, obj: Group) -> list[str]:
         return beyond(manager, [obj])
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not of those that phpBorg brings: an administrator whose role gives nothing is none."""
+        return super().has_change_permission(request, obj) and not (obj and obj.name in ROLES)
+
+    has_delete_permission = has_change_permission
 
 
 @admin.register(TokenFamily)

@@ -3,9 +3,14 @@ from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone, translation
+from django.utils.translation import gettext as _
 
 from accounts import audit
+from accounts.errors import refusal
+from accounts.factor_views import OWED
 from accounts.models import User
 
 
@@ -37,3 +42,21 @@ class AuditMiddleware:
             return self.get_response(request)
         finally:
             audit.answered.set(None)
+
+
+class FactorMiddleware:
+    """Whoever owes a second factor, as a role of theirs asks for one, comes nowhere but to where it is set up."""
+
+    FREE = ("factor", "logout")
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.user.is_authenticated or not request.session.get(OWED):
+            return self.get_response(request)
+        if request.path.startswith("/api/"):
+            return refusal(403, "second_factor_needed", _("Set up your second factor first, on your profile."))
+        if request.path in {reverse(name) for name in self.FREE}:
+            return self.get_response(request)
+        return redirect("factor")

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, ClassVar, Self
 from zoneinfo import available_timezones
 
-from django.contrib.auth.models import AbstractUser, AnonymousUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser, Group
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -185,6 +185,48 @@ class ApiToken(models.Model):
     def revoke(self) -> bool:
         """End it for good; False if it had been already."""
         return bool(ApiToken.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now()))
+
+
+class SecondFactor(models.Model):
+    """The key that a person's authenticator app has too (accounts/factor.py)."""
+
+    user = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="second_factor")
+    key_encrypted = models.TextField()
+    last_step = models.BigIntegerField(default=0)  # of the newest code that was shown: neither it nor older ones again
+    confirmed_at = models.DateTimeField(null=True)  # None: no right code was shown yet, so it does not count
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.user.username
+
+
+class RecoveryCode(models.Model):
+    """Opens once, in the place of a code of the app."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="recovery_codes")
+    sha256 = models.CharField(max_length=64)  # of whose it is and the code, of 80 random bits
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user.username}, {'used' if self.used_at else 'unused'}"
+
+
+class RoleRule(models.Model):
+    """What a role asks of who has it, beside what it lets them do."""
+
+    role = models.OneToOneField(Group, models.CASCADE, primary_key=True, related_name="rule")
+    needs_factor = models.BooleanField(_("needs a second factor"), default=False)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.role.name
 
 
 class StoredAnswer(models.Model):

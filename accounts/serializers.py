@@ -7,15 +7,13 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, permissions_of
+from accounts.forms import NAME_TAKEN
 from accounts.models import ApiToken, AuditEntry, User
 from accounts.people import beyond
 from accounts.strict import StrictModelSerializer, StrictSerializer
-
-NAME_TAKEN = gettext_lazy("A user with that username already exists.")
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
@@ -35,6 +33,9 @@ class UserSerializer(serializers.ModelSerializer[User]):
 class LoginSerializer(StrictSerializer):
     username = serializers.CharField(max_length=150)
     password = serializers.CharField(max_length=4096, trim_whitespace=False, style={"input_type": "password"})
+    code = serializers.CharField(
+        required=False, max_length=64, help_text="Of the second factor, for who has one: the app's, or a recovery code."
+    )
 
 
 class RefreshSerializer(StrictSerializer):

@@ -2,7 +2,8 @@
 
 Ten wrong ones in 15 minutes for one account from one address, thirty from one address, or a
 hundred for one account: then nobody is let in that way until the oldest is 15 minutes old.
-The account-wide limit is high on purpose, so that a stranger cannot lock out an administrator.
+The account-wide limit is high on purpose, and does not count where that account has been let in lately: a stranger with
+a thousand addresses closes it for themselves, and not for its owner.
 """
 
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
 PER_ADDRESS = 30
 PER_ACCOUNT = 100
+LET_IN = ("login", "login.api")
+KNOWN_FOR = timedelta(days=30)
 
 
 def seconds_to_wait(username: str, request: HttpRequest | None) -> int:
@@ -37,11 +40,20 @@ def seconds_to_wait(username: str, request: HttpRequest | None) -> int:
     username = username[:150]
     address = audit.address_of(request)
     recent = AuditEntry.objects.filter(action=FAILED, at__gt=now - WINDOW).order_by("-at")
+    everywhere = _wait(recent.filter(username=username), PER_ACCOUNT, now)
+    if everywhere and _is_known(username, address, now):
+        everywhere = 0
     return max(
         _wait(recent.filter(username=username, address=address), PER_ACCOUNT_AND_ADDRESS, now),
         _wait(recent.filter(address=address), PER_ADDRESS, now),
-        _wait(recent.filter(username=username), PER_ACCOUNT, now),
+        everywhere,
     )
+
+
+def _is_known(username: str, address: str | None, now: datetime) -> bool:
+    """Whether this account has been let in from there lately."""
+    entries = AuditEntry.objects.filter(action__in=LET_IN, username=username, address=address, at__gt=now - KNOWN_FOR)
+    return address is not None and entries.exists()
 
 
 def seconds_before_refresh(request: HttpRequest) -> int:

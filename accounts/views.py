@@ -17,8 +17,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import audit, tokens
+from accounts import audit, factor, tokens
 from accounts.access import Permission, require, signed_in
+from accounts.factor_views import OWED, ask_for_code
 from accounts.filters import AuditFilter
 from accounts.forms import ApiTokenForm, LoginForm, ProfileForm
 from accounts.lists import ROWS_AT_ONCE, as_csv, as_json_lines, is_csv
@@ -41,8 +42,13 @@ class Login(auth_views.LoginView):
         return super().dispatch(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        user = form.get_user()
+        if factor.is_set_up(user):
+            return ask_for_code(self.request, user, self.get_success_url())
         response = super().form_valid(form)
         audit.record("login", request=self.request)
+        if factor.is_required(user):
+            self.request.session[OWED] = True
         return response
 
 

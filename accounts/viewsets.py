@@ -3,13 +3,14 @@ from typing import Any, ClassVar
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import Group
 from django.contrib.auth.models import Permission as DjangoPermission
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins
-from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.exceptions import AuthenticationFailed, Throttled, ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,13 +18,13 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
-from accounts import audit, tokens
+from accounts import audit, factor, tokens
 from accounts.access import Permission, can, signed_in
-from accounts.errors import Conflict, NotAllowed
+from accounts.errors import NotAllowed
 from accounts.filters import ApiTokenFilter, AuditFilter, UserFilter
 from accounts.models import ApiToken, ApiTokenQuerySet, AuditEntry, User
 from accounts.paging import NewestFirst
-from accounts.people import refuse_beyond, remove, somebody_stays_in_charge
+from accounts.people import changing, dismiss
 from accounts.serializers import (
     AccountSerializer,
     ApiTokenSerializer,
@@ -73,8 +74,23 @@ class Login(PublicView):
         user = authenticate(request._request, username=name, password=password)
         if not isinstance(user, User):
             raise AuthenticationFailed("The name or the password is wrong.")
+        refuse_without_factor(user, asked.validated_data.get("code"), request)
         audit.record("login.api", request=request._request, user=user)
         return Response(pair_as_json(tokens.log_in(user, request._request)))
+
+
+def refuse_without_factor(user: User, code: str | None, request: Request) -> None:
+    """Raise unless `user` has shown a second factor, or needs none."""
+    if not factor.is_set_up(user):
+        if factor.is_required(user):
+            raise NotAllowed(_("Your role asks for a second factor. Log in on the page to set it up."))
+        return
+    if code is None:
+        raise ValidationError({"code": [_("This account has a second factor: send its code, or a recovery code.")]})
+    try:
+        factor.check(user, code, request._request)
+    except DjangoValidationError as error:
+        raise AuthenticationFailed(error.messages[0]) from error
 
 
 class Refresh(PublicView):
@@ -198,18 +214,9 @@ class UserViewSet(ModelViewSet[User]):
         audit.record_change("user.added", user, {}, request=self.request)
 
     def perform_update(self, serializer: BaseSerializer[User]) -> None:
-        user, me = serializer.instance, signed_in(self.request)
-        assert user
-        refuse_beyond(me, user)
-        if user == me and serializer.validated_data.get("is_active") is False:
-            raise Conflict(_("You cannot switch yourself off. Ask another administrator."))
-        before = audit.facts(user)
-        has_new_password = "password" in serializer.validated_data
-        with somebody_stays_in_charge():
-            changed = serializer.save()
-            audit.record_change("user.changed", changed, before, request=self.request)
-            if has_new_password:
-                audit.record("user.password_set", request=self.request, target=changed.username)
+        assert serializer.instance
+        with changing(serializer.instance, self.request):
+            serializer.save()
 
     @extend_schema(summary="Delete or switch off a user", responses={200: AccountSerializer, 204: None})
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -217,16 +224,8 @@ class UserViewSet(ModelViewSet[User]):
 
         Jobs and the audit trail go on to name them. 409 for yourself and for the last administrator.
         """
-        user, me = self.get_object(), signed_in(request)
-        refuse_beyond(me, user)
-        if user == me:
-            raise Conflict(_("You cannot remove yourself. Ask another administrator."))
-        before = audit.facts(user)
-        with somebody_stays_in_charge():
-            is_gone = remove(user)
-            detail = audit.difference(before, {} if is_gone else audit.facts(user))
-            action = "user.deleted" if is_gone else "user.switched_off"
-            audit.record(action, request=request, target=user.username, detail=detail)
+        user = self.get_object()
+        is_gone = dismiss(user, request)
         return Response(status=204) if is_gone else Response(self.get_serializer(user).data)
 
 

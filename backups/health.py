@@ -11,6 +11,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.lists import with_names
 from backups import schedule
 from backups.models import Plan
 from jobs.models import Job
@@ -52,8 +53,15 @@ class Health:
         return self.state in (State.ATTENTION, State.AT_RISK)
 
 
+# What is read of what a plan belongs to, beside its server: fetch it along.
+READS = {
+    "repository": ["name", "damage", "frozen"],
+    "last_job": ["status", "error", "result", "warnings", "started_at", "completed_at"],
+}
+
+
 def of_plan(plan: Plan) -> Health:
-    """Reads `plan.last_job`, `plan.server` and `plan.repository`: fetch them along (Plan.objects.with_scope)."""
+    """Reads `plan.last_job`, `plan.server` and `plan.repository`: fetch them along."""
     state, reason = _judge(plan, plan.last_job)
     return Health(state, reason, plan.last_good_at, plan, plan.proved_at)
 
@@ -95,7 +103,7 @@ def _danger(plan: Plan, last: Job | None, suspicion: str) -> str:
 def of_servers(servers: Iterable[Server]) -> dict[int, Health]:
     """The health of each server by its id, in one more query however many there are."""
     servers = list(servers)
-    plans = Prefetch("plans", Plan.objects.select_related("last_job", "repository"))
+    plans = Prefetch("plans", with_names(Plan.objects.all(), **READS))
     prefetch_related_objects(servers, plans)
     return {server.pk: of_server(server) for server in servers}
 

@@ -127,6 +127,13 @@ class Job(models.Model):
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
 
+    # Django's own put every choice into the person's language, to show one of them; a list shows a hundred.
+    def get_status_display(self) -> str:  # type: ignore[no-redef]
+        return str(self.Status(self.status).label)
+
+    def get_trigger_display(self) -> str:  # type: ignore[no-redef]
+        return str(self.Trigger(self.trigger).label)
+
     @property
     def has_ended(self) -> bool:
         return self.status in self.FINAL

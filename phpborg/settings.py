@@ -127,6 +127,7 @@ MIDDLEWARE = [
     "accounts.middleware.PreferencesMiddleware",
     "phpborg.middleware.SiteTimeZoneMiddleware",
     "accounts.middleware.AuditMiddleware",
+    "accounts.middleware.FactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",

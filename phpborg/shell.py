@@ -21,6 +21,7 @@ NAVIGATION = [
     ("alerts", _("Alerts"), "bell", Permission.BACKUP_VIEW),
     ("statistics", _("Statistics"), "chart-bar", Permission.BACKUP_VIEW),
     ("logs", _("Logs"), "list-details", Permission.LOGS_VIEW),
+    ("users", _("Users"), "users", Permission.USER_MANAGE),
     ("settings", _("Settings"), "settings", Permission.CONFIG_MANAGE),
     ("audit", _("Audit"), "list-search", Permission.USER_MANAGE),
 ]

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered
+from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered, with_names
 from backups import catalog
 from backups.catalog import ROOT, Catalog, NotIndexed
 from backups.downloads import DownloadFailed, look_up, start_download
@@ -28,12 +28,13 @@ from jobs.models import Job
 from jobs.runner import Refused
 
 ROWS = 200
+NAMES = {"server": ["name"], "repository": ["name"], "plan": ["name"]}
 
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
-    archives = ArchiveFilter(request.GET, Archive.objects.for_user(request.user).with_scope())
+    archives = ArchiveFilter(request.GET, with_names(Archive.objects.for_user(request.user), **NAMES))
     found = ordered(archives.qs, request, "start") if archives.is_valid() else archives.queryset.none()
     if is_csv(request):
         return as_csv("archives", table(found))

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered, with_names
 from accounts.meantime import Meantime
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
@@ -34,7 +34,9 @@ SERVERS_SHOWN = 50  # to add a plan to; the others are a page away
 @require_GET
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
-    plans = Plan.objects.for_user(request.user).with_scope().order_by("server__name", "name")
+    plans = with_names(Plan.objects.for_user(request.user), server=["name", "enabled"], **health.READS).order_by(
+        "server__name", "name"
+    )
     if search := asked_for(request):
         plans = plans.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
     plans = ordered(plans, request, "name", "last_good_at", "next_run_at")

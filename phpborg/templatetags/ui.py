@@ -54,7 +54,9 @@ def rate(value: float | None) -> str:
 @register.filter
 def count(value: int | None) -> str:
     """A number of things, its thousands apart."""
-    return "–" if value is None else formats.number_format(value, 0, force_grouping=True)
+    if value is None:
+        return "–"
+    return str(value) if 0 <= value < 1000 else formats.number_format(value, 0, force_grouping=True)
 
 
 @register.filter
@@ -86,8 +88,8 @@ def ago(value: datetime | None) -> SafeString | str:
     """How long ago, or in how long, with the exact time on hover."""
     if value is None:
         return "–"
-    exact = formats.date_format(timezone.localtime(value), "DATETIME_FORMAT")
-    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', value.isoformat(), exact, distance(value))
+    shown = '<time datetime="{}" title="{}" data-ago>{}</time>'
+    return format_html(shown, value.isoformat(), moment(value), distance(value))
 
 
 def distance(value: datetime) -> str:
@@ -126,6 +128,7 @@ def known_icons() -> frozenset[str]:
 
 
 @register.simple_tag
+@cache  # a list shows some hundred of them
 def icon(name: str, css: str = "") -> SafeString:
     """A Tabler icon out of the sprite; `static/icons.txt` lists which are in it."""
     if name not in known_icons():

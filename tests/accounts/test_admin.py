@@ -52,7 +52,7 @@ def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
         Incident: Incident.objects.create(rule=rule, subject="plan:1", name="x", event=rule.event),
         Delivery: Delivery.objects.create(channel=channel, rule=rule, kind="problem"),
         MailTemplate: MailTemplate.objects.create(language="fr", subject="a", text="b", html="c"),
-        User: admin, Group: admin.groups.get(), TokenFamily: TokenFamily.objects.get(),
+        User: admin, Group: Group.objects.create(name="night"), TokenFamily: TokenFamily.objects.get(),
         ApiToken: ApiToken.make(admin, name="nightly", permissions=["backup.view"], expires_at=None)[0],
         AuditEntry: audit.record("x", user=admin), Job: job,
         LogLine: job.lines.create(number=1, at=timezone.now(), message="hello"), Server: server,
@@ -170,8 +170,10 @@ def test_whoever_manages_settings_but_not_users_sees_no_users(db: None, rows: di
 # --- Getting in, and managing users --------------------------------------------------------------
 
 
-def test_an_administrator_logs_in_at_the_admins_own_login(client: Client, admin: User) -> None:
-    answer = client.post("/admin/login/?next=/admin/", {"username": "ada", "password": PASSWORD, "next": "/admin/"})
+def test_an_administrator_comes_in_by_the_one_login(client: Client, admin: User) -> None:
+    login = client.get("/admin/", follow=True).redirect_chain[-1][0]
+    assert login == "/login?next=%2Fadmin%2F"
+    answer = client.post(login, {"username": "ada", "password": PASSWORD, "next": "/admin/"})
     assert answer["Location"] == "/admin/"
     assert client.get("/admin/").status_code == 200
 
@@ -217,20 +219,41 @@ LAST = "This is the last administrator. Make somebody else one first."
 
 
 def test_the_last_administrator_stays_one(as_admin: Client, admin: User) -> None:
-    """Not switched off, not without the role, not deleted, from the list or from the page, nor is the role."""
-    group = Group.objects.get(name="ROLE_ADMIN")
-    user, role = "/admin/accounts/user/", "/admin/auth/group/"
+    """Not switched off, not without the role, not deleted, from the list or from the page."""
+    group, user = Group.objects.get(name="ROLE_ADMIN"), "/admin/accounts/user/"
     selected = {"action": "delete_selected", "_selected_action": admin.pk, "post": "yes"}
     for address, sent in [
         (f"{user}{admin.pk}/change/", {"username": admin.username, "groups": group.pk}),
         (f"{user}{admin.pk}/change/", {"username": admin.username, "is_active": "on"}),
         (f"{user}{admin.pk}/delete/", {"post": "yes"}),
         (user, selected),
-        (f"{role}{group.pk}/delete/", {"post": "yes"}),
     ]:
         answer = as_admin.post(address, sent, follow=True)
         assert [str(message) for message in answer.context["messages"]] == [LAST], (address, sent)
         assert administrators().get() == admin
+
+
+def test_the_roles_that_phpborg_brings_stay_as_they_are(as_admin: Client, admin: User) -> None:
+    """Red without the look at the name: whoever had ROLE_ADMIN was an administrator who might do nothing."""
+    role, groups = Group.objects.get(name="ROLE_ADMIN"), "/admin/auth/group/"
+    held = set(role.permissions.values_list("codename", flat=True))
+    for sent in ({"name": "ROLE_ADMIN", "permissions": []}, {"name": "mine", "permissions": []}):
+        assert as_admin.post(f"{groups}{role.pk}/change/", sent).status_code == 403
+    assert as_admin.post(f"{groups}{role.pk}/delete/", {"post": "yes"}).status_code == 403
+    as_admin.post(groups, {"action": "delete_selected", "_selected_action": role.pk, "post": "yes"})
+    role.refresh_from_db()
+    assert (role.name, set(role.permissions.values_list("codename", flat=True))) == ("ROLE_ADMIN", held)
+    assert administrators().get() == admin
+
+
+def test_no_other_role_passes_for_one_that_phpborg_brings(as_admin: Client) -> None:
+    """Red without the form's look at the name."""
+    other = Group.objects.create(name="night")
+    as_admin.post(f"/admin/auth/group/{other.pk}/change/", {"name": "Role_Admin"})
+    as_admin.post("/admin/auth/group/add/", {"name": "role_boss"})
+    names = set(Group.objects.values_list("name", flat=True))
+    assert "night" in names
+    assert not names & {"Role_Admin", "role_boss"}
 
 
 def test_one_of_two_administrators_may_go(as_admin: Client, admin: User) -> None:

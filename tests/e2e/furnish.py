@@ -167,12 +167,16 @@ def furnish(real: dict[str, Any]) -> dict[str, Any]:
         name="box", path="./borg", address="192.0.2.8", username="u1", host_key_seen=HOST_KEY
     )
     past(plan.repository.pool)
+    stranger = User.objects.create_user(HOSTILE, first_name=LONG[:150], email="x@example.org", is_active=False)
+    role = Group.objects.create(name=f"role {HOSTILE}")
+    stranger.groups.add(role)
     jobs = [real["job"], failed_job(bad).pk, restored_job(second).pk, running_job(bad).pk]
     pks = {
         "server": [plan.server.pk, bad.server.pk], "plan": [plan.pk, bad.pk], "job": jobs,
         "repository": [plan.repository.pk, bad.repository.pk],
         "pool": [plan.repository.pool.pk, broken.pk, account.pk], "archive": [second.pk, suspicious.pk, gone.pk],
         "proof": [proof.pk, unheld.pk], "retention": [bad.retention_id],
+        "user": [User.objects.get(username="viewer").pk, stranger.pk], "role": [role.pk],
     }  # fmt: skip
     entries = {"archive_preview": real["texts"], "archive_folder": real["folders"]}
     others: dict[str, list[dict[str, Any]]] = {

@@ -33,6 +33,7 @@ MORE = {
     "logs": ["/logs?level=warning&paused=1"],
     "audit": ["/audit?username=nobody", "/audit?since=soon"],
     "servers": ["/servers?state=at-risk"],
+    "users": ["/users?search=nobody-has-this-name", "/users?is_active=perhaps"],
 }
 WORDS = 3  # fewer may be a name
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|<[^>]*>|&\w+;")

@@ -64,6 +64,9 @@ SETTINGS = {
 CONTRACT = [
     # Logging in
     Row("post", "/api/auth/login", PUBLIC, 200, {"username": "sam", "password": "{password}"}),
+    Row("post", "/api/auth/login", PUBLIC, 200, {
+        "username": "tina", "password": "{password}", "code": "{recovery_code}",
+    }),
     Row("post", "/api/auth/refresh", PUBLIC, 200, {"refresh_token": "{refresh}"}),
     Row("post", "/api/auth/logout", SIGNED_IN, 204, {"refresh_token": "{refresh}"}),
     Row("get", "/api/auth/me", SIGNED_IN, 200),

@@ -187,8 +187,8 @@ def test_logins_and_logouts_by_every_door(client: Client, admin: User) -> None:
     there(client).post("/login", {"username": "ada", "password": PASSWORD})
     client.post("/logout")
     client.post("/logout")  # nobody is there any more
-    client.post("/admin/login/?next=/admin/", {"username": "ada", "password": "wrong"})
-    client.post("/admin/login/?next=/admin/", {"username": "ada", "password": PASSWORD})
+    client.post("/login?next=/admin/", {"username": "ada", "password": "wrong"})
+    client.post("/login?next=/admin/", {"username": "ada", "password": PASSWORD})
     new = "another good password 7"
     client.post("/admin/password_change/", {"old_password": PASSWORD, "new_password1": "x", "new_password2": "y"})
     client.post("/admin/password_change/", {"old_password": PASSWORD, "new_password1": new, "new_password2": new})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
@@ -33,6 +34,13 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "profile": (SIGNED_IN, FILL_IN), "password_change": (SIGNED_IN, FILL_IN),
     "api_tokens": (SIGNED_IN, FILL_IN), "api_token_revoke": (SIGNED_IN, ACT),
     "audit": (Permission.USER_MANAGE, LOOK),
+    "users": (Permission.USER_MANAGE, LOOK), "user_add": (Permission.USER_MANAGE, FILL_IN),
+    "user_edit": (Permission.USER_MANAGE, FILL_IN), "user_delete": (Permission.USER_MANAGE, FILL_IN),
+    "user_factor_reset": (Permission.USER_MANAGE, ACT), "role_factor": (Permission.USER_MANAGE, ACT),
+    "factor": (SIGNED_IN, FILL_IN), "factor_codes": (SIGNED_IN, FILL_IN), "factor_remove": (SIGNED_IN, FILL_IN),
+    "login_code": (PUBLIC, FILL_IN),
+    "roles": (Permission.USER_MANAGE, LOOK), "role_add": (Permission.USER_MANAGE, FILL_IN),
+    "role_edit": (Permission.USER_MANAGE, FILL_IN), "role_delete": (Permission.USER_MANAGE, FILL_IN),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
     "events": (VIEW, LOOK),
 
@@ -107,13 +115,13 @@ def addresses(archive: Archive) -> dict[str, str]:
         type="backup", status="failed", server=plan.server, plan=plan, repository=plan.repository,
         subject=f"plan:{plan.pk}",
     )  # fmt: skip
-    token, _ = ApiToken.make(
-        User.objects.create_user("sam", password=PASSWORD), name="nightly", permissions=[VIEW], expires_at=None
-    )
+    sam = User.objects.create_user("sam", password=PASSWORD)
+    token, _ = ApiToken.make(sam, name="nightly", permissions=[VIEW], expires_at=None)
     pks = {
         "server": plan.server.pk, "plan": plan.pk, "retention": RetentionPolicy.objects.get_or_create(name="a")[0].pk,
         "repository": archive.repository.pk, "pool": archive.repository.pool.pk, "archive": archive.pk, "job": job.pk,
-        "api": token.pk, "proof": make_proof(archive).pk,
+        "api": token.pk, "proof": make_proof(archive).pk, "user": sam.pk,
+        "role": Group.objects.create(name="restorers").pk,
     }  # fmt: skip
     rule = Rule.objects.create(name="a", event="backup_failed")
     channel = Channel.objects.create(name="a", kind="mail")
@@ -189,7 +197,7 @@ def test_nobody_is_sent_to_the_login(addresses: dict[str, str]) -> None:
     wrong = {}
     for name, (need, methods) in PAGES.items():
         for method in METHODS:
-            expected = {"login"} if need != PUBLIC or name == "logout" else {"in"}
+            expected = {"login"} if need != PUBLIC or name in ("logout", "login_code") else {"in"}
             if method not in methods:
                 expected = {"login", "method"}
             if (found := outcome(Client(), method, addresses[name])) not in expected:

@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from accounts.models import User
 from backups.models import Archive
 from phpborg.fleet import Fleet, Size
+from tests.conftest import make_user
 
 MOST = 15
 PAGES = [
@@ -18,11 +21,12 @@ PAGES = [
     "/plans/{plan}/restore-tests", "/repositories", "/repositories/{repository}", "/pools/{pool}", "/archives",
     "/archives?search=web", "/archives/{archive}", "/archives/{archive}/diff", "/archives/{archive}/restore",
     "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
+    "/users", "/users?search=a&role=ROLE_ADMIN&is_active=true", "/users/{user}", "/users/add", "/roles", "/roles/add",
     "/audit", "/audit?action=login&since=2026-01-01",
     "/search?q=web", "/files", "/retention-policies",
     "/alerts", "/alerts?state=all", "/alerts/rules", "/alerts/channels", "/alerts/deliveries",
     "/alerts/rules/add/backup_failed", "/alerts/channels/add/mail", "/alerts/templates/en",
-    "/profile", "/servers/{server}/plans/add",
+    "/profile", "/profile/factor", "/servers/{server}/plans/add",
     "/plans/{plan}/edit", "/repositories/add", "/settings", "/settings/mail-test",
 ]  # fmt: skip
 
@@ -37,10 +41,14 @@ def queries(client: Client, path: str) -> int:
 def counted(client: Client, servers: int, jobs: int) -> dict[str, int]:
     with transaction.atomic():
         Fleet(Size(servers=servers, jobs=jobs, archives=jobs // 5, log_lines=jobs)).make()
+        for number in range(servers):
+            make_user(f"user-{number}", "ROLE_VIEWER")
+            Group.objects.create(name=f"role {number}")
         archive = Archive.objects.exclude(plan=None).order_by("-start")[0]
         names: dict[str, Any] = {
             "server": archive.server_id, "plan": archive.plan_id, "repository": archive.repository_id,
             "pool": archive.repository.pool_id, "archive": archive.pk, "job": archive.job_id,
+            "user": User.objects.earliest("pk").pk,
         }  # fmt: skip
         found = {path: queries(client, path.format(**names)) for path in PAGES}
         transaction.set_rollback(True)

@@ -10,8 +10,8 @@ from typing import Any
 from django.test import RequestFactory
 from django.utils import timezone
 
-from accounts import audit, tokens
-from accounts.models import ApiToken, User
+from accounts import audit, factor, tokens
+from accounts.models import ApiToken, SecondFactor, User
 from alerts.models import Channel, Delivery, Incident, Rule
 from backups import catalog, diffs
 from backups.borg.changes import Change, Kind
@@ -33,6 +33,11 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     somebody = User.objects.create_user("sam", password=PASSWORD)
     veteran = User.objects.create_user("ulla", password=PASSWORD)
     audit.record("login", user=veteran)
+    careful = User.objects.create_user("tina", password=PASSWORD)
+    factor.begin(careful)
+    SecondFactor.objects.filter(user=careful).update(confirmed_at=now)
+    request = RequestFactory().get("/")
+    request.user = careful
     change = {"before": {"enabled": False}, "after": {"enabled": True}}
     audit.record("plan.changed", user=user, target=plan.full_name, detail=change)
     emptied, unused_pool = (StoragePool.objects.create(name=name, path=str(folder / name)) for name in ("a", "b"))
@@ -73,8 +78,9 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
         "running": Job.objects.create(status="running", **{**backup, "subject": ""}).pk,
         "waiting": Job.objects.create(not_before=now + timedelta(hours=1), **{**backup, "subject": ""}).pk,
         "user": somebody.pk, "password": PASSWORD, "veteran": veteran.pk,
+        "recovery_code": factor.renew_codes(careful, request)[0],
         "token": ApiToken.make(user, name="nightly", permissions=["backup.view"], expires_at=None)[0].pk,
-        "refresh": tokens.log_in(user, RequestFactory().get("/")).refresh,
+        "refresh": tokens.log_in(user, request).refresh,
     }  # fmt: skip
 
 

@@ -1,0 +1,205 @@
+#!/bin/bash
+# Installs phpBorg on one Debian 12 machine, or one part of it on one of several (deploy/README.md). It may be run again:
+# what is there stays. A newer tree on a machine that has an older release is an upgrade, and goes the way of upgrade.sh.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+    cat >&2 <<'TEXT'
+usage: deploy/install.sh [--embedded] [--parts web,worker,scheduler] [--workers N] [--places LIST] [--site URL] [--mounts]
+
+  --embedded     one unit, SQLite, and the Redis that phpBorg brings; otherwise Debian's MariaDB and Redis
+  --parts LIST   what of phpBorg runs on this machine (all of it); for several machines put /etc/phpborg/env here first
+  --workers N    how many workers (3)
+  --places LIST  which of WORKER_PLACES the workers of this machine serve (all), separated by commas
+  --site URL     the address that people use (http://localhost:8000); with https:// nginx is put in front,
+                 without it the web process listens on that port, of this machine alone
+  --mounts       archives can be mounted on this machine, for which workers and scheduler give up most of their hardening
+
+With PHPBORG_ADMIN_PASSWORD in its environment it also does what the first run asks for: `manage.py setup --from-env`.
+TEXT
+    exit 2
+}
+
+embedded='' parts=web,worker,scheduler workers=3 places='' site=http://localhost:8000 mounts=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --embedded) embedded=1 ;;
+        --mounts) mounts=1 ;;
+        --parts | --workers | --places | --site)
+            [ $# -gt 1 ] || usage
+            declare "${1#--}=$2"
+            shift
+            ;;
+        *) usage ;;
+    esac
+    shift
+done
+[[ $workers =~ ^[0-9]+$ ]] || die "--workers takes a number."
+[[ $site =~ ^https?://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] || die "--site takes an address, as https://backup.example.org."
+[[ $places =~ ^[A-Za-z0-9_,-]*$ ]] || die "--places takes names, separated by commas."
+for part in ${parts//,/ }; do
+    case $part in web | worker | scheduler) ;; *) die "There is no part $part: web, worker, scheduler." ;; esac
+done
+only_root
+
+has_part() { [[ ,$parts, == *,$1,* ]]; }
+packages() { "$TREE/scripts/install-packages" "$@"; }
+
+# Where there is no systemd, as in a container, Debian's own scripts start a daemon.
+start_daemon() {
+    if has_systemd; then
+        systemctl --quiet enable --now "$1.service"
+    else
+        service "$1" status >/dev/null 2>&1 || service "$1" start >&2
+    fi
+}
+
+random_key() { head -c "$1" /dev/urandom | base64 -w 0 | tr '+/' '-_'; }
+
+make_user() {
+    getent passwd "$ACCOUNT" >/dev/null ||
+        useradd --system --user-group --home-dir "$DATA" --no-create-home --shell /usr/sbin/nologin "$ACCOUNT"
+    install -d -o "$(id -un)" -g "$GROUP" -m 750 "$CONF"
+    install -d -o "$ACCOUNT" -g "$GROUP" -m 700 "$DATA"
+    local secret
+    for secret in secret_key encryption_keys; do # put back from a backup, before there was the user
+        if [ -e "$DATA/$secret" ]; then chown "$ACCOUNT:$GROUP" "$DATA/$secret"; fi
+    done
+}
+
+write_env() {
+    if [ -e "$ENV_FILE" ]; then
+        chmod 600 "$ENV_FILE"
+        return
+    fi
+    (
+        umask 077
+        {
+            echo "# Written by deploy/install.sh. All that can stand here is in $OPT/current/deploy/env.example."
+            echo "SITE_URL=$site"
+            if [[ $site == http://*:* ]]; then echo "PHPBORG_PORT=${site##*:}"; fi
+            echo "PHPBORG_DATA_DIR=$DATA"
+            echo "SECRET_KEY=$(random_key 48)"
+            echo "# Whoever loses these loses every passphrase: deploy/backup.sh --keys"
+            echo "ENCRYPTION_KEYS=$(random_key 32)"
+            if [ -z "$embedded" ]; then
+                echo "DATABASE_URL=mysql://phpborg@/phpborg?unix_socket=/run/mysqld/mysqld.sock"
+                echo "REDIS_URL=unix:///run/phpborg-redis/redis.sock?db=0"
+            else
+                echo "PHPBORG_WORKERS=$workers"
+            fi
+        } >"$ENV_FILE.new"
+        mv "$ENV_FILE.new" "$ENV_FILE"
+    )
+}
+
+# The database's user is the system's user: there is no password.
+make_database() {
+    case $(in_env DATABASE_URL) in
+        *unix_socket=/run/mysqld/*)
+            packages database
+            start_daemon mariadb
+            mariadb <<'SQL'
+CREATE DATABASE IF NOT EXISTS phpborg CHARACTER SET utf8mb4;
+CREATE USER IF NOT EXISTS phpborg@localhost IDENTIFIED VIA unix_socket;
+GRANT ALL ON phpborg.* TO phpborg@localhost;
+SQL
+            ;;
+        mysql://*) packages database-client ;; # to dump it before an upgrade
+    esac
+    case $(in_env REDIS_URL) in
+        *phpborg-redis*) packages redis ;;
+    esac
+}
+
+# The units that run on this machine.
+wanted_units() {
+    case $(in_env REDIS_URL) in
+        '')
+            echo phpborg-serve.service
+            return
+            ;;
+        *phpborg-redis*) echo phpborg-redis.service ;;
+    esac
+    if has_part web; then echo phpborg-web.service; fi
+    if has_part scheduler; then echo phpborg-scheduler.service; fi
+    if has_part worker; then seq -f 'phpborg-worker@%g.service' "$workers"; fi
+}
+
+serve_places() {
+    local folder=$UNITS/phpborg-worker@.service.d
+    install -d "$folder"
+    printf '[Service]\nExecStart=\nExecStart=%s/current/deploy/run worker %s\n' "$OPT" "${places//,/ }" >"$folder/20-places.conf"
+}
+
+allow_mounts() {
+    packages mounts
+    local unit
+    for unit in phpborg-worker@ phpborg-scheduler phpborg-serve; do
+        install -D -m 644 "$RELEASE/deploy/systemd/mounts.conf" "$UNITS/$unit.service.d/50-mounts.conf"
+    done
+}
+
+make_proxy() {
+    local name=${site#https://} tls=$CONF/tls port
+    name=${name%%:*}
+    port=$(in_env PHPBORG_PORT)
+    packages proxy
+    if [ ! -e "$tls/key.pem" ]; then
+        install -d -m 700 "$tls"
+        (
+            umask 077
+            openssl req -x509 -newkey rsa:3072 -noenc -days 365 -subj "/CN=$name" -addext "subjectAltName=DNS:$name" \
+                -keyout "$tls/key.pem" -out "$tls/cert.pem" 2>/dev/null
+        )
+        say "$tls/cert.pem is signed by itself: put a real certificate and its key there."
+    fi
+    sed -e "s/backup\.example\.org/$name/" -e "s/127\.0\.0\.1:8000/127.0.0.1:${port:-8000}/" \
+        "$RELEASE/deploy/nginx/phpborg.conf" >/etc/nginx/sites-available/phpborg.conf
+    ln -sfn ../sites-available/phpborg.conf /etc/nginx/sites-enabled/phpborg.conf
+    nginx -q -t
+    start_daemon nginx
+    if has_systemd; then systemctl reload nginx.service; fi
+}
+
+first_run() {
+    local said
+    if [ -n "${PHPBORG_ADMIN_PASSWORD:-}" ]; then
+        phpborg setup --from-env
+    elif said=$(phpborg setup 2>&1); then
+        echo "$said"
+    else
+        case $said in
+            *"There are accounts already"*) say "There are accounts already: log in at $(in_env SITE_URL)." ;;
+            *) die "$said" ;;
+        esac
+    fi
+}
+
+before=$(current_release)
+if [ -n "$before" ] && [ "$(basename "$before")" != "$(version_of_tree)" ]; then
+    say "$(basename "$before") is installed here: upgrading it."
+    exec "$TREE/deploy/upgrade.sh"
+fi
+
+make_user
+build_release
+write_env
+make_database
+switch_to "$RELEASE"
+if [ -n "$places" ]; then serve_places; fi
+if [ -n "$mounts" ]; then allow_mounts; fi
+if has_part web; then phpborg migrate --verbosity 0; fi
+if has_systemd; then
+    mapfile -t units < <(wanted_units)
+    if has_part web; then units+=(phpborg-backup.timer); fi
+    systemctl daemon-reload
+    systemctl --quiet enable phpborg.target "${units[@]}"
+    if has_part web; then systemctl start phpborg-backup.timer; fi
+fi
+start_services
+if [[ $site == https://* ]] && has_part web; then make_proxy; fi
+say "phpBorg $(basename "$RELEASE") is installed. 'phpborg' is its manage.py; deploy/README.md tells the rest."
+if has_part web; then first_run; fi

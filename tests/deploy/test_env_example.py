@@ -1,0 +1,51 @@
+"""deploy/env.example: complete, and without secrets."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.deploy import DEPLOY, ROOT
+
+LINE = re.compile(r"#?([A-Z_]+)=(.*)")
+DEMO = {"DEMO_PATH", "PYTHONDONTWRITEBYTECODE"}  # of `make demo` alone
+PYTHON = {"DJANGO_SETTINGS_MODULE", "PATH"}
+
+
+def shown() -> dict[str, str]:
+    lines = (DEPLOY / "env.example").read_text().splitlines()
+    return {match[1]: match[2] for line in lines if (match := LINE.fullmatch(line))}
+
+
+def asked_for() -> Iterator[str]:
+    """Every variable whose name stands in our code."""
+    for app in ("accounts", "backups", "jobs", "phpborg", "servers"):
+        for path in (ROOT / app).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                name, what = None, ""
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                    name, what = node.args[0], ast.unparse(node.func)
+                elif isinstance(node, ast.Subscript):
+                    name, what = node.slice, f"{ast.unparse(node.value)}.item"
+                if isinstance(name, ast.Constant) and re.fullmatch(r"(env|os\.environ)\.\w+", what):
+                    yield str(name.value)
+
+
+def test_it_names_every_variable_that_is_read_and_no_other() -> None:
+    """Red with a variable that stands in settings.py alone, or in the example alone."""
+    assert set(shown()) == set(asked_for()) - DEMO - PYTHON
+
+
+def test_every_variable_stands_in_the_readme_too() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in shown() if f"`{name}`" not in readme] == []
+
+
+def test_nothing_in_it_needs_quotes() -> None:
+    """systemd and shells read quotes, backslashes and $ each in their own way."""
+    assert [value for value in shown().values() if set(value) & set("\"'\\$#")] == []
+
+
+def test_it_holds_no_secret() -> None:
+    secret = [name for name in shown() if re.search("KEY|PASSWORD|TOKEN", name)]
+    assert len(secret) > 4
+    assert [shown()[name] for name in secret if shown()[name]] == []
