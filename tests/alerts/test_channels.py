@@ -87,7 +87,7 @@ def test_a_mail_server_that_hangs_keeps_nobody_else_waiting(
     assert (jobs[mail].status, jobs[hook].status) == ("pending", "completed")
     assert "seconds" in jobs[mail].error
     assert len(sink.requests) == 1
-    live(SMTP_PORT=post.port)
+    live(SMTP_PORT=post.port, SMTP_TIMEOUT_SECONDS=30)
     Job.objects.update(not_before=None)
     assert [job.status for job in send_all()] == ["completed"]
     assert post.recipients == [TO]
