@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -25,7 +25,7 @@ MOST_NAMES = 1000
 class NamesField(forms.CharField):
     """Things by their names, one per line: among ten thousand nobody looks through a list."""
 
-    widget = forms.Textarea
+    widget = forms.Textarea(attrs={"rows": 3})
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"required": False, "max_length": 100_000, **kwargs})
@@ -72,6 +72,7 @@ class RuleForm(forms.ModelForm[Rule]):
             "name", "enabled", "severity", "scope", "tags", "servers", "plans", "channels", "gather_minutes",
             "repeat_hours", "tell_recovery", "quiet", "time_zone",
         ]  # fmt: skip
+        widgets: ClassVar = {"quiet": forms.Textarea(attrs={"rows": 2, "placeholder": "22:00-07:00"})}
 
     def __init__(self, *args: Any, kind: type[EventKind], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

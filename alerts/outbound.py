@@ -1,17 +1,21 @@
-"""HTTP to addresses that people type in: never to a machine inside, unless WEBHOOK_ALLOWED names its network.
+"""Connections to addresses that people type in: never to a machine inside, unless WEBHOOK_ALLOWED names its network.
 
-The name is looked up once, every address of it is judged, and the connection goes to one that was: a name that leads
-elsewhere a moment later changes nothing. Nobody is redirected: what an answer names would have to be judged again,
-and a signed message is meant for one receiver.
+What is judged is the address that a socket is about to be connected to, whoever connects it, and whatever a name, a
+redirect or another program's library made of what was typed. So a name that leads elsewhere a moment later changes
+nothing. Webhooks are not redirected at all: a signed message is meant for one receiver.
 """
 
 import http.client
+import os
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -20,8 +24,10 @@ from alerts.channels.base import NotDelivered, NotDeliveredYet
 
 PATIENCE_SECONDS = 10
 PATIENCE_FOR_ALL_SECONDS = 30  # somebody who sends a byte now and then is never silent
-NAT64 = IPv6Network("64:ff9b::/96")
+# In whose last four bytes an IPv4 address stands: compatible, translated, NAT64.
+EMBEDDING = tuple(IPv6Network(each) for each in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 NOT_INSIDE = "It leads to a machine inside (WEBHOOK_ALLOWED says which may be reached)."
+TOO_SLOW = f"It took longer than {PATIENCE_FOR_ALL_SECONDS} seconds in all."
 
 
 def may_reach(text: str) -> bool:
@@ -30,7 +36,7 @@ def may_reach(text: str) -> bool:
     if isinstance(address, IPv6Address):
         # What is written in IPv6 and means an IPv4 machine is judged as that one.
         embedded = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if embedded is None and address in NAT64:
+        if embedded is None and any(address in network for network in EMBEDDING):
             embedded = IPv4Address(int(address) & 0xFFFFFFFF)
         address = embedded or address
     if any(address in network for network in settings.WEBHOOK_ALLOWED):
@@ -38,62 +44,107 @@ def may_reach(text: str) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def addresses_of(host: str, port: int) -> list[str]:
-    """Where the name leads, each judged. Raises NotDelivered."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NotDeliveredYet("Its name is not known.") from error
-    addresses = list(dict.fromkeys(str(sockaddr[0]) for *_rest, sockaddr in found))
-    if not all(may_reach(address) for address in addresses):
-        raise NotDelivered(NOT_INSIDE)
-    return addresses
+class Watch:
+    """Over all connections that one thread opens."""
 
+    def __init__(self) -> None:
+        self.was_refused = False
+        self.was_cut = False
+        self._descriptors: list[int] = []  # duplicates: TLS takes a socket over, and its own one is gone then
+        self._lock = threading.Lock()
 
-class Pinned(http.client.HTTPConnection):
-    """Connects to an address that was judged, and to nothing else."""
-
-    def __init__(self, host: str, port: int, *, address: str, is_tls: bool) -> None:
-        super().__init__(host, port, timeout=PATIENCE_SECONDS)
-        self._address = address
-        self._context = ssl.create_default_context() if is_tls else None
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), timeout=PATIENCE_SECONDS)
-        if self._context:
-            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+    def judge(self, sock: socket.socket, address: Any) -> None:
+        """Before each connects. Raises PermissionError, as the kernel would: whoever connects can handle that."""
+        try:
+            is_good = may_reach(address[0])
+        except (AttributeError, TypeError, ValueError, IndexError):  # a path, or a name that was not looked up
+            is_good = False
+        if not is_good:
+            self.was_refused = True
+            raise PermissionError(NOT_INSIDE)
+        with self._lock:
+            if self.was_cut:
+                raise TimeoutError(TOO_SLOW)
+            self._descriptors.append(os.dup(sock.fileno()))
 
     def cut(self) -> None:
-        with suppress(OSError, AttributeError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self.was_cut = True
+            for descriptor in self._descriptors:
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as sock:
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.pop())
+
+
+_here = threading.local()
+
+
+@cache
+def _listen() -> None:
+    """Python tells of every connection before it is made (PEP 578). Such a hook stays for ever, so there is one."""
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("socket.connect", "socket.sendto") and (watch := getattr(_here, "watch", None)):
+            watch.judge(*args[:2])
+
+    sys.addaudithook(hook)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """Within, this thread reaches no machine inside, and what takes too long is cut off.
+
+    Of a refusal whoever connected makes an error of their own, or none: what is raised is NotDelivered.
+    """
+    _listen()
+    watch = Watch()
+    end = threading.Timer(PATIENCE_FOR_ALL_SECONDS, watch.cut)
+    end.daemon = True
+    end.start()
+    _here.watch = watch
+    try:
+        yield watch
+    except Exception as error:
+        if watch.was_refused:
+            raise NotDelivered(NOT_INSIDE) from error
+        if watch.was_cut:
+            raise NotDeliveredYet(TOO_SLOW) from error
+        raise
+    finally:
+        del _here.watch
+        end.cancel()
+        watch.end()
 
 
 def send(url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, method: str = "POST") -> int:
     """The status of the answer, if it says that all is well. Raises NotDelivered; its sentences do not say where."""
     parts = urlsplit(url)
-    host, is_tls = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if is_tls else 80)
+    is_tls = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
+    port = parts.port or (443 if is_tls else 80)  # not left to http.client, which would look for it in an IPv6 address
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = Pinned(host, port, address=addresses_of(host, port)[0], is_tls=is_tls)
-    end = threading.Timer(PATIENCE_FOR_ALL_SECONDS, connection.cut)
-    end.daemon = True
-    end.start()
+    connection = kind(parts.hostname or "", port, timeout=PATIENCE_SECONDS)
     try:
-        connection.request(method, path, body, {"Host": parts.netloc.rpartition("@")[2], **(headers or {})})
-        status = connection.getresponse().status
+        with watched():
+            connection.request(method, path, body, {"Host": parts.netloc.rpartition("@")[2], **(headers or {})})
+            return judged(connection.getresponse().status)
     except TimeoutError as error:
         raise NotDeliveredYet(f"It has said nothing for {PATIENCE_SECONDS} seconds.") from error
     except ssl.SSLError as error:
         raise NotDelivered(f"No TLS with it: {getattr(error, 'verify_message', '') or error.reason}.") from error
+    except (socket.gaierror, UnicodeError) as error:
+        raise NotDeliveredYet("Its name is not known.") from error
     except (OSError, http.client.HTTPException) as error:
         raise NotDeliveredYet(f"There is no way to it, or it broke off ({type(error).__name__}).") from error
     finally:
-        end.cancel()
         connection.close()
-    return _judged(status)
 
 
-def _judged(status: int) -> int:
+def judged(status: int) -> int:
     if 200 <= status < 300:
         return status
     if 300 <= status < 400:

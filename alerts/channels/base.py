@@ -26,6 +26,7 @@ class NotDeliveredYet(NotDelivered):
 class ChannelKind(ABC):
     name: ClassVar[str]
     label: ClassVar[str | Promise]
+    sentence_help: ClassVar[str | Promise]
     of_plans: ClassVar[bool] = False  # it is told of each run of its plans, and stands in no rule
     form: ClassVar[type[forms.Form]]  # where it leads: every field of it is kept encrypted
 

@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from alerts import texts
 from alerts.channels.base import ChannelKind
@@ -38,7 +38,8 @@ class MailForm(forms.Form):
 
 class Mail(ChannelKind):
     name = "mail"
-    label = gettext_lazy("Mail")
+    label = pgettext_lazy("channel", "Mail")
+    sentence_help = gettext_lazy("To one address or several, by the mail server of the settings.")
     form = MailForm
 
     def addresses(self) -> list[str]:

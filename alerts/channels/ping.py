@@ -23,6 +23,7 @@ class Ping(ChannelKind):
 
     name = "ping"
     label = gettext_lazy("Ping (healthchecks.io)")
+    sentence_help = gettext_lazy("Start, success and failure of each run of its plans, for a watchman outside.")
     form = PingForm
     of_plans = True
 

@@ -48,6 +48,7 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class Webhook(ChannelKind):
     name = "webhook"
     label = gettext_lazy("Webhook")
+    sentence_help = gettext_lazy("JSON to a program of yours, signed.")
     form = WebhookForm
 
     def send(self, delivery: Delivery, words: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from accounts.models import User
 from alerts import engine
 from alerts.events import EventKind, NotKnown
 from alerts.kinds.site import WorkersGone
+from alerts.messages import MOST_TOLD
 from alerts.models import Channel, Delivery, Incident, Rule
 from backups.models import Plan, Repository, StorageDay, StoragePool
 from jobs import queue
@@ -379,3 +380,27 @@ def test_a_look_takes_few_queries_however_many_plans_there_are(plan: Plan, mail:
             engine.look()
         counts.append(len(caught))
     assert counts[0] == counts[1] <= 25
+
+
+def test_a_rule_that_matches_everything_is_one_short_message(plan: Plan, mail: Channel, post: Post) -> None:
+    """Red without MOST_TOLD, or with a query for each: three thousand plans that have never run."""
+    Plan.objects.bulk_create(
+        Plan(name=f"p{n}", server=plan.server, repository=plan.repository, last_outcome="failed") for n in range(3000)
+    )
+    make_rule("backup_failed", mail)
+    with CaptureQueriesContext(connection) as caught:
+        engine.look()
+    assert len(caught) < 100
+    [job] = send_all()
+    assert job.status == "completed"
+    assert subjects(post) == ["[critical] backup_failed: 3000 alerts"]
+    text = post.messages[0].get_body(("plain",)).get_content()  # type: ignore[attr-defined]
+    assert text.count("* web-1/") == MOST_TOLD
+    assert f"And {3000 - MOST_TOLD} more." in text
+    assert len(post.messages[0].as_bytes()) < 50_000
+    Plan.objects.update(last_outcome="good")
+    with CaptureQueriesContext(connection) as caught:
+        engine.look()
+    assert len(caught) < 100
+    send_all()
+    assert subjects(post)[1:] == ["[critical] Over: backup_failed: 3000 alerts"]

@@ -64,6 +64,15 @@ def test_it_is_looked_at_saved_used_and_put_back(as_admin: Client, plan: Plan, m
     assert {"alert_template.changed", "alert_template.reset"} <= actions
 
 
+def test_what_is_looked_at_is_text_of_the_page(as_admin: Client) -> None:
+    """Red when what was rendered counts as safe: the page would run it, and the frame would end at the first quote."""
+    hostile = {"subject": "<img src=x>", "text": "<script>alert(1)</script>", "html": '<p class="x">{{ title }}</p>'}
+    shown = as_admin.post("/alerts/templates/en", {**hostile, "preview": "1"}).content.decode()
+    assert "&lt;img src=x&gt;</b>" in shown
+    assert "<pre>&lt;script&gt;" in shown
+    assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;A backup failed' in shown
+
+
 def test_a_mistake_is_told_at_its_field_and_not_stored(as_admin: Client) -> None:
     answer = as_admin.post("/alerts/templates/fr", {**GOOD, "text": "{% if %}"})
     assert answer.status_code == 400
