@@ -41,6 +41,7 @@ class Periodic:
 
 registry: list[Periodic] = []
 at_start: list[Callable[[], object]] = []  # what a worker does before its first job
+in_between: list[Callable[[], object]] = []  # what it does between two jobs, about every minute
 
 
 def every(*, seconds: float) -> Callable[[Callable[[], object]], Callable[[], object]]:
@@ -57,6 +58,24 @@ def first_of_all(run: Callable[[], object]) -> Callable[[], object]:
     """Run the decorated function when a worker starts, on its machine; others may be at work there."""
     at_start.append(run)
     return run
+
+
+def meanwhile(run: Callable[[], object]) -> Callable[[], object]:
+    """Run the decorated function in every worker about every minute: for what must go on without a scheduler."""
+    in_between.append(run)
+    return run
+
+
+def go_on() -> None:
+    """What goes wrong in one of them must not keep the worker from its jobs."""
+    try:
+        for run in in_between:
+            try:
+                run()
+            except Exception:
+                logger.exception("%s.%s failed between two jobs.", run.__module__, run.__name__)
+    finally:
+        connection.close()  # the next job's process must not inherit it
 
 
 def begin() -> None:

@@ -33,6 +33,7 @@ PATIENCE = timedelta(hours=1)  # whoever has waited longer goes before the urgen
 SCHEDULER_KEY = "phpborg:scheduler"
 BORGS_KEY = "phpborg:borgs"
 SCHEDULER_SEEN_WITHIN_SECONDS = 60
+MEANWHILE_SECONDS = 60
 
 
 def ring(*jobs: Job) -> None:
@@ -164,6 +165,8 @@ class PatientWorker(Worker):
     (systemd, a container) would then end the running job with it.
     """
 
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
     def execute_job(self, job: Message, queue: Queue) -> None:
         with _outage_survived("it could not note what it does"):
             super().execute_job(job, queue)
@@ -196,6 +199,7 @@ class PatientWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         with _outage_survived("tidying waits"):
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        self.meanwhile()
 
     def register_death(self) -> None:
         with _outage_survived("it leaves without a word"):
@@ -213,16 +217,26 @@ def _outage_survived(consequence: str) -> Iterator[None]:
         logger.warning("Redis is away, %s: %s", consequence, error)
 
 
-def work(places: list[str], *, burst: bool, log_level: str, lost: Callable[[int], object]) -> None:
+def work(
+    places: list[str],
+    *,
+    burst: bool,
+    log_level: str,
+    lost: Callable[[int], object],
+    meanwhile: Callable[[], object],
+) -> None:
     """Serve the queues of `places`, urgent ones first, until SIGTERM; the running job ends first.
 
     `lost` is told the pid of a job's process that was killed, by the system for want of memory, say.
+    `meanwhile` is done between two jobs, about every minute.
     Raises RedisError when Redis is away at the start; later it is waited for.
     """
     names = [name for level in ("high", "normal", "low") for place in places for name in [f"{place}.{level}"]]
     worker = django_rq.get_worker(
         *names, worker_ttl=WORKER_TTL_SECONDS, serializer="rq.serializers.JSONSerializer",
         worker_class=PatientWorker, log_job_description=True,
-        work_horse_killed_handler=lambda _message, pid, *_: lost(pid),
+        work_horse_killed_handler=lambda _message, pid, *_: lost(pid), maintenance_interval=MEANWHILE_SECONDS,
     )  # fmt: skip
+    assert isinstance(worker, PatientWorker)
+    worker.meanwhile = meanwhile
     worker.work(burst=burst, logging_level=log_level)

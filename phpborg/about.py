@@ -39,6 +39,8 @@ def environment() -> Iterator[Fact]:
         _("Callers from a browser"), ", ".join(settings.CORS_ALLOWED_ORIGINS) or _("none"), "CORS_ALLOWED_ORIGINS"
     )
     yield Fact(_("Metrics"), metrics(), "METRICS_TOKEN, METRICS_ALLOWED")
+    inside = ", ".join(map(str, settings.WEBHOOK_ALLOWED))
+    yield Fact(_("Networks inside that alerts may go to"), inside or _("none"), "WEBHOOK_ALLOWED")
 
 
 def versions() -> Iterator[Fact]:

@@ -73,6 +73,14 @@ ACTIONS: dict[str, str | Promise] = {
     "archive.renamed": gettext_lazy("Archive renamed"),
     "archive.trusted": gettext_lazy("Suspicious archive accepted"),
     "archives.deleted": gettext_lazy("Archives deleted"),
+    "alert_rule.added": gettext_lazy("Alert rule added"),
+    "alert_rule.changed": gettext_lazy("Alert rule changed"),
+    "alert_rule.deleted": gettext_lazy("Alert rule deleted"),
+    "alert_channel.added": gettext_lazy("Channel added"),
+    "alert_channel.changed": gettext_lazy("Channel changed"),
+    "alert_channel.deleted": gettext_lazy("Channel deleted"),
+    "alert_template.changed": gettext_lazy("Mail template changed"),
+    "alert_template.reset": gettext_lazy("Mail template put back"),
     "audit.broken": gettext_lazy("Audit trail was not as it had been left"),
 }
 # Of jobs, behind the name of their type.

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import SimpleRouter
 
 from accounts import viewsets as accounts
+from alerts import viewsets as alerts
 from backups import viewsets as backups
 from backups.find_viewsets import FileViewSet
 from backups.proof_viewsets import RestoreTestViewSet
@@ -38,6 +39,10 @@ router.register("tokens", accounts.ApiTokenViewSet, basename="token")
 router.register("users", accounts.UserViewSet, basename="user")
 router.register("roles", accounts.RoleViewSet, basename="role")
 router.register("audit", accounts.AuditViewSet, basename="audit-entry")
+router.register("alerts", alerts.AlertViewSet, basename="alert")
+router.register("alert-rules", alerts.RuleViewSet, basename="alert-rule")
+router.register("alert-channels", alerts.ChannelViewSet, basename="alert-channel")
+router.register("alert-deliveries", alerts.DeliveryViewSet, basename="alert-delivery")
 router.register("stats", StatsViewSet, basename="stats")
 
 urlpatterns: list[URLPattern | URLResolver] = [

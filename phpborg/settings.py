@@ -80,10 +80,17 @@ try:
 except ValueError as error:
     raise ImproperlyConfigured(f"METRICS_ALLOWED must name addresses or networks, as 10.0.0.0/8: {error}.") from error
 
+# Networks inside, as 10.0.0.0/8, to which webhooks and other channels of alerts may lead; else only out into the world.
+try:
+    WEBHOOK_ALLOWED = [ip_network(text) for text in env.list("WEBHOOK_ALLOWED", default=[])]
+except ValueError as error:
+    raise ImproperlyConfigured(f"WEBHOOK_ALLOWED must name addresses or networks, as 10.0.0.0/8: {error}.") from error
+
 # --- Applications -----------------------------------------------------------------------------
 
 INSTALLED_APPS = [
     "phpborg",
+    "alerts",
     "backups",
     "servers",
     "jobs",

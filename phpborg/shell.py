@@ -18,6 +18,7 @@ NAVIGATION = [
     ("find", _("Find a file"), "search", Permission.BACKUP_VIEW),
     ("jobs", _("Jobs"), "activity", Permission.BACKUP_VIEW),
     ("repositories", _("Repositories"), "database", Permission.BACKUP_VIEW),
+    ("alerts", _("Alerts"), "bell", Permission.BACKUP_VIEW),
     ("statistics", _("Statistics"), "chart-bar", Permission.BACKUP_VIEW),
     ("logs", _("Logs"), "list-details", Permission.LOGS_VIEW),
     ("users", _("Users"), "users", Permission.USER_MANAGE),

@@ -15,6 +15,7 @@ urlpatterns = [
     path("settings", config.settings, name="settings"),
     path("settings/mail-test", config.mail_test, name="settings_mail_test"),
     path("", include("accounts.urls")),
+    path("", include("alerts.urls")),
     path("", include("backups.urls")),
     path("", include("servers.urls")),
     path("", include("jobs.urls")),

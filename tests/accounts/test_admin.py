@@ -17,6 +17,7 @@ from accounts import audit, encryption
 from accounts.access import Permission
 from accounts.models import ApiToken, AuditEntry, EncryptionCanary, TokenFamily, User
 from accounts.people import administrators
+from alerts.models import Channel, Delivery, Incident, MailTemplate, Rule
 from backups.models import Archive, Mount, Plan, Repository, RestoreTest, RetentionPolicy, Source, StoragePool
 from jobs.models import Job, LogLine
 from servers.models import Server, Tag
@@ -29,6 +30,7 @@ TABLES: dict[type[Model], tuple[bool, bool, bool]] = {
     User: EVERYTHING, Group: EVERYTHING, TokenFamily: ENDED, ApiToken: ENDED, AuditEntry: SEEN, Job: SEEN,
     LogLine: SEEN, Server: SEEN, Tag: CHANGED, StoragePool: SEEN, Repository: SEEN, Source: SEEN,
     RetentionPolicy: CHANGED, Plan: SEEN, Archive: SEEN, Mount: SEEN, RestoreTest: SEEN,
+    Rule: SEEN, Channel: SEEN, Incident: SEEN, Delivery: SEEN, MailTemplate: SEEN,
 }  # fmt: skip
 
 
@@ -43,7 +45,13 @@ def rows(archive: Archive, admin: User) -> dict[type[Model], Model]:
     EncryptionCanary.objects.create(value=secret)
     APIClient().post("/api/auth/login", {"username": "ada", "password": PASSWORD})
     job = Job.objects.create(type="backup", server=server, repository=repository, plan=plan, subject=f"plan:{plan.pk}")
+    rule = Rule.objects.create(name="r", event="backup_failed")
+    channel = Channel.objects.create(name="c", kind="mail", target_encrypted=secret)
     return {
+        Rule: rule, Channel: channel,
+        Incident: Incident.objects.create(rule=rule, subject="plan:1", name="x", event=rule.event),
+        Delivery: Delivery.objects.create(channel=channel, rule=rule, kind="problem"),
+        MailTemplate: MailTemplate.objects.create(language="fr", subject="a", text="b", html="c"),
         User: admin, Group: Group.objects.create(name="night"), TokenFamily: TokenFamily.objects.get(),
         ApiToken: ApiToken.make(admin, name="nightly", permissions=["backup.view"], expires_at=None)[0],
         AuditEntry: audit.record("x", user=admin), Job: job,

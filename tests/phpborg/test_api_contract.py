@@ -48,6 +48,8 @@ POOL = {"name": "more", "path": "/srv/more"}
 REPOSITORY = {"name": "web-1", "pool": "{pool}", "server": "{server}"}
 SOURCE = {"name": "home", "server": "{server}", "kind": "files", "parameters": {"paths": ["/home"]}}
 PLAN = {"name": "nightly", "server": "{server}", "repository": "{repository}", "sources": ["{source}"]}
+RULE = {"name": "nights", "event": "no_good_backup", "parameters": {"hours": 30}, "channels": ["{channel}"]}
+CHANNEL = {"name": "team", "kind": "mail", "target": {"to": "team@example.org"}}
 USER = {"username": "uma", "password": "a long and odd password", "roles": ["ROLE_VIEWER"]}
 SETTINGS = {
     "site_url": "http://localhost:8000", "time_zone": "UTC",
@@ -173,6 +175,24 @@ CONTRACT = [
     Row("patch", "/api/sources/{source}", MANAGE, 200, {"name": "all"}),
     Row("delete", "/api/sources/{source}", MANAGE, 409),
     Row("delete", "/api/sources/{unused_source}", MANAGE, 204),
+
+    # Alerts
+    Row("get", "/api/alerts", VIEW, 200),
+    Row("get", "/api/alerts/{alert}", VIEW, 200),
+    Row("get", "/api/alert-rules", CONFIG, 200),
+    Row("post", "/api/alert-rules", CONFIG, 201, RULE),
+    Row("get", "/api/alert-rules/{rule}", CONFIG, 200),
+    Row("put", "/api/alert-rules/{rule}", CONFIG, 200, {"name": "nights", "event": "backup_failed"}),
+    Row("patch", "/api/alert-rules/{rule}", CONFIG, 200, {"repeat_hours": 24}),
+    Row("delete", "/api/alert-rules/{rule}", CONFIG, 204),
+    Row("get", "/api/alert-channels", CONFIG, 200),
+    Row("post", "/api/alert-channels", CONFIG, 201, CHANNEL),
+    Row("get", "/api/alert-channels/{channel}", CONFIG, 200),
+    Row("put", "/api/alert-channels/{channel}", CONFIG, 200, {"name": "on-call", "kind": "webhook"}),
+    Row("patch", "/api/alert-channels/{channel}", CONFIG, 200, {"enabled": False}),
+    Row("delete", "/api/alert-channels/{channel}", CONFIG, 204),
+    Row("post", "/api/alert-channels/{channel}/test", CONFIG, 202, {}),
+    Row("get", "/api/alert-deliveries", CONFIG, 200),
 
     # People and machines
     Row("get", "/api/users", MANAGE_USERS, 200),
@@ -335,6 +355,7 @@ def test_no_route_shows_a_secret(things: dict[str, Any], api_admin: APIClient, a
     server, repository = archive.server, archive.repository
     secrets = [
         server.private_key_encrypted, repository.passphrase_encrypted, repository.key_encrypted, "s3cret passphrase",
+        "t0ken", "s3cret of the hook",
         "BORG_KEY", "PRIVATE KEY", "_encrypted", ApiToken.objects.get().sha256,
         User.objects.get(username="sam").password,
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from accounts.access import ROLES, Permission
 from accounts.models import ApiToken, User
+from alerts.models import Channel, Rule
 from backups.models import Archive, RetentionPolicy
 from jobs.models import Job
 from tests.conftest import PASSWORD, make_archive, make_proof, make_user, page_of
@@ -21,6 +22,7 @@ Need = str | Permission
 VIEW, CREATE, RESTORE = Permission.BACKUP_VIEW, Permission.BACKUP_CREATE, Permission.BACKUP_RESTORE
 DELETE, MANAGE = Permission.BACKUP_DELETE, Permission.BACKUP_MANAGE
 SEE_SERVERS, MANAGE_SERVERS = Permission.SERVER_VIEW, Permission.SERVER_MANAGE
+CONFIG = Permission.CONFIG_MANAGE
 METHODS = ("get", "post", "put", "patch", "delete")
 LOOK, ACT, FILL_IN = ("get",), ("post",), ("get", "post")
 
@@ -61,6 +63,12 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "repository_kit": (MANAGE, FILL_IN), "repository_kit_stored": (MANAGE, ACT),
     "pool": (VIEW, LOOK), "pool_add": (MANAGE, FILL_IN), "account_add": (MANAGE, FILL_IN),
     "pool_edit": (MANAGE, FILL_IN), "pool_host_key": (MANAGE, ACT),
+
+    "alerts": (VIEW, LOOK), "alert_rules": (CONFIG, LOOK), "alert_rule_add": (CONFIG, FILL_IN),
+    "alert_rule_edit": (CONFIG, FILL_IN), "alert_rule_delete": (CONFIG, ACT), "alert_channels": (CONFIG, LOOK),
+    "alert_channel_add": (CONFIG, FILL_IN), "alert_channel_edit": (CONFIG, FILL_IN),
+    "alert_channel_test": (CONFIG, ACT), "alert_channel_delete": (CONFIG, ACT), "alert_deliveries": (CONFIG, LOOK),
+    "alert_template": (CONFIG, FILL_IN),
 
     "find": (VIEW, LOOK), "statistics": (VIEW, LOOK), "logs": (Permission.LOGS_VIEW, LOOK),
     "archives": (VIEW, LOOK), "archive": (VIEW, LOOK), "archive_browse": (VIEW, LOOK), "archive_folder": (VIEW, LOOK),
@@ -115,10 +123,16 @@ def addresses(archive: Archive) -> dict[str, str]:
         "api": token.pk, "proof": make_proof(archive).pk, "user": sam.pk,
         "role": Group.objects.create(name="restorers").pk,
     }  # fmt: skip
+    rule = Rule.objects.create(name="a", event="backup_failed")
+    channel = Channel.objects.create(name="a", kind="mail")
     special: dict[str, dict[str, Any]] = {
         "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},
         "archive_differences": {"pk": archive.pk, "other": make_archive(plan).pk},
         **{name: {"pk": archive.pk, "entry": 1} for name in ("archive_download", "archive_preview", "archive_image")},
+        "alert_rule_add": {"event": "backup_failed"}, "alert_channel_add": {"kind": "mail"},
+        "alert_template": {"language": "en"},
+        **{f"alert_rule_{act}": {"pk": rule.pk} for act in ("edit", "delete")},
+        **{f"alert_channel_{act}": {"pk": channel.pk} for act in ("edit", "delete", "test")},
         "job_start": {"job_type": "backup", "pk": plan.pk},
     }  # fmt: skip
     found = {}

@@ -29,6 +29,10 @@ BOTH = {
     "/api/users": ("username",),
     "/api/roles": ("name",),
     "/api/tokens": ("name", "created_at"),
+    "/api/alerts": ("opened_at",),
+    "/api/alert-rules": ("name", "created_at"),
+    "/api/alert-channels": ("name", "created_at"),
+    "/api/alert-deliveries": ("created_at",),
 }
 # A million rows and more: newest first, as their indexes and cursors have them.
 NEWEST_FIRST = {

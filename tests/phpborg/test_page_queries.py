@@ -23,7 +23,10 @@ PAGES = [
     "/jobs", "/jobs?status=failed", "/jobs/{job}", "/jobs/strip", "/logs", "/logs?level=warning", "/statistics",
     "/users", "/users?search=a&role=ROLE_ADMIN&is_active=true", "/users/{user}", "/users/add", "/roles", "/roles/add",
     "/audit", "/audit?action=login&since=2026-01-01",
-    "/search?q=web", "/files", "/retention-policies", "/profile", "/profile/factor", "/servers/{server}/plans/add",
+    "/search?q=web", "/files", "/retention-policies",
+    "/alerts", "/alerts?state=all", "/alerts/rules", "/alerts/channels", "/alerts/deliveries",
+    "/alerts/rules/add/backup_failed", "/alerts/channels/add/mail", "/alerts/templates/en",
+    "/profile", "/profile/factor", "/servers/{server}/plans/add",
     "/plans/{plan}/edit", "/repositories/add", "/settings", "/settings/mail-test",
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.chain import append
 from accounts.models import ApiToken, AuditEntry, User
+from alerts.models import Channel, Delivery, Incident, Rule
 from jobs.config import config
 from jobs.models import Job
 from phpborg.fleet import Fleet, Size
@@ -24,7 +25,7 @@ MOST = 12
 PAGED = {
     "servers": 6, "servers/{server}/backups": 6, "backups": 3, "archives": 6, "repositories": 6, "storage-pools": 5,
     "sources": 5, "plans": 6, "restore-tests": 5, "jobs": 3, "logs": 3, "tokens": 4, "users": 6, "audit": 3,
-    "stats/efficiency": 6,
+    "stats/efficiency": 6, "alerts": 5, "alert-rules": 9, "alert-channels": 5, "alert-deliveries": 5,
 }  # fmt: skip
 WHOLE = {"roles": 6, "jobs/running": 3, "jobs/{job}/log": 4, "stats/dashboard": 11, "stats/server/{server}": 7}
 # What is no list: what must be asked for something (FILTERS), streams, one's own account, the description of the API.
@@ -46,6 +47,14 @@ def names(db: None, admin: User) -> dict[str, Any]:
     Fleet(Size(servers=55, jobs=700, archives=120, log_lines=400)).make()
     for number in range(60):
         ApiToken.make(admin, name=f"t{number}", permissions=[], expires_at=None)
+    rule = Rule.objects.create(name="a", event="backup_failed")
+    channel = Channel.objects.create(name="a", kind="mail")
+    Rule.objects.bulk_create(Rule(name=f"r{n}", event="backup_failed") for n in range(60))
+    Channel.objects.bulk_create(Channel(name=f"c{n}", kind="mail") for n in range(60))
+    Incident.objects.bulk_create(
+        Incident(rule=rule, subject=f"plan:{n}", name="x", event=rule.event, severity="info") for n in range(60)
+    )
+    Delivery.objects.bulk_create(Delivery(rule=rule, channel=channel, kind="problem") for n in range(60))
     append(*(AuditEntry(action="login", username="ada", address="192.0.2.7") for _ in range(60)))
     busiest = Server.objects.earliest("pk")
     job = Job.objects.latest("log_lines").pk

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import audit, factor, tokens
 from accounts.models import ApiToken, SecondFactor, User
+from alerts.models import Channel, Delivery, Incident, Rule
 from backups import catalog, diffs
 from backups.borg.changes import Change, Kind
 from backups.models import Archive, Mount, Plan, Repository, Source, StoragePool
@@ -52,8 +53,19 @@ def made_for(user: User, archive: Archive, folder: Path) -> dict[str, Any]:
     diffs.build(
         compared, archive, [Change(b"etc/hosts", Kind.CHANGED, 120, 80, mode="-rw-r--r-- → -rw-------")], lambda _: []
     )
+    channel = Channel(name="on-call", kind="webhook")
+    channel.set_target({"url": "https://hook.example/t0ken", "secret": "a signing s3cret of the hook"})
+    channel.save()
+    rule = Rule.objects.create(name="failures", event="backup_failed", severity="critical")
+    rule.channels.add(channel)
+    alert = Incident.objects.create(
+        rule=rule, subject=f"plan:{plan.pk}", name=plan.full_name, event=rule.event, severity=rule.severity,
+        facts={"error": "The disk is full."}, server=server, plan=plan,
+    )  # fmt: skip
+    Delivery.objects.create(channel=channel, rule=rule, kind="problem", count=1, message={"items": [{"name": "web-1"}]})
     backup = {"type": "backup", "subject": f"plan:{plan.pk}", "server": server, "repository": repository}
     return {
+        "rule": rule.pk, "channel": channel.pk, "alert": alert.pk,
         "server": server.pk, "plan": plan.pk, "repository": repository.pk, "pool": repository.pool_id,
         "kit": repository.kit_number, "compared": compared.pk, "proof": make_proof(archive).pk,
         "archive": archive.pk, "mounted": mounted.pk, "source": plan.sources.get().pk, "account": account.pk,

@@ -40,7 +40,7 @@ class Command(BaseCommand):
         try:
             queue.connection().ping()
             queue.work(
-                options["places"], burst=options["burst"], lost=periodic.reap_process,
+                options["places"], burst=options["burst"], lost=periodic.reap_process, meanwhile=periodic.go_on,
                 log_level="INFO" if options["verbosity"] > 1 else "WARNING",
             )  # fmt: skip
         except RedisError as error:

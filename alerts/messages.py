@@ -1,0 +1,81 @@
+"""What a message says: kept as plain facts with its delivery, and put into words when it is sent."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from alerts.events import sentence_of
+from alerts.models import Channel, Delivery, Incident, Rule
+from jobs.config import config
+
+MOST_TOLD = 50  # of two hundred the others are counted
+
+
+def message_of(rule: Rule, incidents: Sequence[Incident]) -> dict[str, Any]:
+    """The facts, for Delivery.message."""
+    return {
+        "rule": rule.name,
+        "severity": rule.severity,
+        "items": [
+            {
+                "subject": each.subject, "name": each.name, "event": each.event, "facts": each.facts,
+                "since": stamp(each.opened_at), "until": stamp(each.closed_at),
+            }
+            for each in incidents[:MOST_TOLD]
+        ],
+    }  # fmt: skip
+
+
+def stamp(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds") if at else ""
+
+
+def in_words(delivery: Delivery, channel: Channel) -> dict[str, Any]:
+    """The context of a template and the body of a webhook: plain texts and numbers, in the channel's language."""
+    message = delivery.message
+    with translation.override(channel.language):
+        items = [
+            {
+                "name": item["name"], "subject": item["subject"], "event": item["event"],
+                "sentence": sentence_of(item["event"], item["facts"]), "since": item["since"], "until": item["until"],
+            }
+            for item in message.get("items", [])
+        ]  # fmt: skip
+        severity = message.get("severity", "")
+        return {
+            "kind": delivery.kind, "rule": message.get("rule", ""), "severity": severity,
+            "severity_label": str(dict(Rule.Severity.choices).get(severity, severity)),
+            "title": title(delivery, items), "count": delivery.count, "items": items,
+            "more": max(0, delivery.count - len(items)), "site": config.SITE_URL,
+            "address": f"{config.SITE_URL}/alerts",
+        }  # fmt: skip
+
+
+def title(delivery: Delivery, items: Sequence[dict[str, Any]]) -> str:
+    """In one line: of one thing its name and what is wrong with it, of many how many."""
+    rule = delivery.message.get("rule", "")
+    if delivery.kind == Delivery.Kind.TEST:
+        return _("phpBorg: a test of the channel “%(name)s”") % {"name": delivery.channel.name}
+    if delivery.count == 1 and items:
+        about = items[0]["name"]
+    else:
+        about = ngettext("%(n)d alert", "%(n)d alerts", delivery.count) % {"n": delivery.count}
+    words = {
+        Delivery.Kind.PROBLEM: _("%(rule)s: %(about)s"),
+        Delivery.Kind.REPEAT: _("Still so: %(rule)s: %(about)s"),
+        Delivery.Kind.PING: "%(about)s",
+        Delivery.Kind.RECOVERY: _("Over: %(rule)s: %(about)s"),
+    }
+    return words[Delivery.Kind(delivery.kind)] % {"rule": rule, "about": about}
+
+
+def as_text(words: dict[str, Any]) -> str:
+    """For channels without a template of their own."""
+    lines = [f"{item['name']}: {item['sentence']}" for item in words["items"]]
+    if words["more"]:
+        lines.append(f"… +{words['more']}")
+    return "\n".join([*lines, words["address"]])

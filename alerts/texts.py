@@ -1,0 +1,73 @@
+"""The mails as we write them, in English and French; who wants them otherwise stores a MailTemplate."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from alerts.models import MailTemplate
+from alerts.sandbox import render
+
+SUBJECT_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Template:
+    subject: str
+    text: str
+    html: str
+
+
+SUBJECT = "[{{ severity_label }}] {{ title }}"
+TEXT = """{{ title }}
+
+{%% if kind == "test" %%}%(test)s{%% else %%}{%% for item in items %%}* {{ item.name }}
+  {{ item.sentence }}
+  %(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}
+{%% endfor %%}{%% if more %%}
+%(more)s
+{%% endif %%}{%% endif %%}
+%(look)s {{ address }}
+"""
+HTML = """<html><body>
+<h2>{{ title }}</h2>
+{%% if kind == "test" %%}<p>%(test)s</p>{%% else %%}
+<ul>{%% for item in items %%}
+<li><b>{{ item.name }}</b><br>{{ item.sentence }}<br>
+<small>%(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}</small>
+</li>{%% endfor %%}
+</ul>
+{%% if more %%}<p>%(more)s</p>{%% endif %%}{%% endif %%}
+<p>%(look)s <a href="{{ address }}">{{ address }}</a></p>
+</body></html>
+"""
+WORDS = {
+    "en": {
+        "test": "This channel works: phpBorg can reach you here.", "since": "since", "until": "until",
+        "more": "And {{ more }} more.", "look": "All alerts:",
+    },
+    "fr": {
+        "test": "Ce canal fonctionne : phpBorg peut vous joindre ici.", "since": "depuis", "until": "jusqu’à",
+        "more": "Et {{ more }} de plus.", "look": "Toutes les alertes :",
+    },
+}  # fmt: skip
+OURS = {language: Template(SUBJECT, TEXT % words, HTML % words) for language, words in WORDS.items()}
+SAMPLE: dict[str, Any] = {
+    "kind": "problem", "rule": "A backup failed", "severity": "critical", "severity_label": "critical",
+    "title": "A backup failed: web-1/nightly", "count": 2, "more": 1, "site": "https://backup.example.org",
+    "address": "https://backup.example.org/alerts",
+    "items": [
+        {"name": "web-1/nightly", "subject": "plan:1", "event": "backup_failed",
+         "sentence": "The backup failed: <disk full>", "since": "2026-01-31T02:00:00+00:00", "until": ""},
+    ],
+}  # fmt: skip
+
+
+def template_of(language: str) -> Template:
+    """As somebody has stored it, else ours."""
+    stored = MailTemplate.objects.filter(language=language).first()
+    return Template(stored.subject, stored.text, stored.html) if stored else OURS.get(language, OURS["en"])
+
+
+def rendered(template: Template, words: dict[str, Any]) -> tuple[str, str, str]:
+    """Subject, text and HTML. Raises BadTemplate."""
+    subject = " ".join(render(template.subject, words).split())[:SUBJECT_LENGTH]
+    return subject, render(template.text, words), render(template.html, words, html=True)

@@ -1,0 +1,65 @@
+"""A watchman outside hears of each run of a plan: that it began, and how it ended."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from alerts import pinging
+from alerts.models import Channel, Ping
+from backups.models import Plan
+from jobs.models import Job
+from tests.alerts.conftest import ended, make_channel, send_all
+from tests.alerts.sink import Sink
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
+
+
+@pytest.fixture
+def watched(plan: Plan, sink: Sink) -> Channel:
+    channel = make_channel("ping", {"url": f"http://127.0.0.1:{sink.port}/t0ken"})
+    pinging.set_pings(channel, [plan])
+    return channel
+
+
+def look() -> None:
+    for _look in range(2):
+        pinging.look()
+        send_all()
+
+
+def test_each_run_is_told_once(plan: Plan, watched: Channel, sink: Sink) -> None:
+    """Red without what was told being kept: each look would tell it again."""
+    job = Job.objects.create(type="backup", plan=plan, status="running", subject=f"plan:{plan.pk}")
+    look()
+    assert [request[:2] for request in sink.requests] == [("HEAD", "/t0ken/start")]
+    Job.objects.filter(pk=job.pk).delete()
+    ended(plan, "good")
+    look()
+    ended(plan, "failed")
+    look()
+    ended(plan, "suspicious")
+    look()
+    assert [path for _method, path, *_ in sink.requests][1:] == ["/t0ken", "/t0ken/fail", "/t0ken/fail"]
+
+
+def test_what_ran_before_is_not_told(plan: Plan, sink: Sink) -> None:
+    ended(plan, "failed")
+    plan.refresh_from_db()
+    pinging.set_pings(make_channel("ping", {"url": sink.url}), [plan])
+    look()
+    assert sink.requests == []
+
+
+def test_its_plans_are_named_on_its_page(as_admin: Client, plan: Plan) -> None:
+    form = {"name": "dog", "enabled": "on", "language": "en", "url": "https://hc.example/t0ken"}
+    assert as_admin.post("/alerts/channels/add/ping", form).status_code == 400
+    assert as_admin.post("/alerts/channels/add/ping", {**form, "plans": "web-1/files"}).status_code == 302
+    assert Ping.objects.get().plan == plan
+    channel = Channel.objects.get()
+    page = as_admin.get(f"/alerts/channels/{channel.pk}").content.decode()
+    assert "web-1/files" in page
+    assert "t0ken" not in page
+    kept = {**form, "url": "", "plans": "web-1/files"}
+    assert as_admin.post(f"/alerts/channels/{channel.pk}", kept).status_code == 302
+    assert Ping.objects.count() == 1
