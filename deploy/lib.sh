@@ -74,7 +74,7 @@ build_release() {
         # Debian's Python: another one may lie where the services' user may not go.
         PHPBORG_DATA_DIR=$scratch make --silent -C "$RELEASE" PYTHON=/usr/bin/python3 setup >&2
         cd "$RELEASE"
-        .venv/bin/python -m compileall -q accounts backups jobs phpborg servers
+        .venv/bin/python -m compileall -q accounts alerts backups jobs phpborg servers
         rm -rf node_modules
         touch .complete
     )

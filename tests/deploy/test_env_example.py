@@ -28,7 +28,7 @@ def shown() -> dict[str, str]:
 
 def asked_for() -> Iterator[str]:
     """Every variable whose name stands in our code."""
-    for app in ("accounts", "backups", "jobs", "phpborg", "servers"):
+    for app in ("accounts", "alerts", "backups", "jobs", "phpborg", "servers"):
         for path in (ROOT / app).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 name, what = None, ""
