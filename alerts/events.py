@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.db.models import Model, Q, QuerySet
@@ -15,6 +16,7 @@ from django.utils.functional import Promise
 from accounts.audit import name_of
 from alerts.models import Rule
 from backups.models import Plan
+from jobs.config import config
 from servers.models import Server
 
 
@@ -143,6 +145,11 @@ class OfSite(EventKind):
 
     def finding(self, **facts: Any) -> Finding:
         return Finding(self.subject, self.subject_name, facts)
+
+
+def local(at: str) -> str:
+    """An ISO 8601 time as people read it, in the site's zone; "" stays so."""
+    return f"{datetime.fromisoformat(at).astimezone(ZoneInfo(config.TIME_ZONE)):%Y-%m-%d %H:%M %Z}" if at else ""
 
 
 def kind_of(rule: Rule) -> EventKind | None:

@@ -12,10 +12,10 @@ from django.utils.translation import gettext_lazy
 from accounts.models import zone_names
 from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind
+from alerts.messages import sample
 from alerts.models import Channel, MailTemplate, Rule
 from alerts.pinging import set_pings
 from alerts.sandbox import BadTemplate, render
-from alerts.texts import SAMPLE
 from backups.models import Plan
 from servers.models import Server, Tag
 
@@ -162,7 +162,7 @@ class TemplateForm(forms.ModelForm[MailTemplate]):
         for name in ("subject", "text", "html"):
             if name in cleaned:
                 try:
-                    render(cleaned[name], SAMPLE, html=name == "html")
+                    render(cleaned[name], sample(self.instance.language), html=name == "html")
                 except BadTemplate as error:
                     self.add_error(name, str(error))
         return cleaned

@@ -8,7 +8,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from alerts.events import sentence_of
+from alerts.events import EventKind, local, sentence_of
 from alerts.models import Channel, Delivery, Incident, Rule
 from jobs.config import config
 
@@ -42,6 +42,7 @@ def in_words(delivery: Delivery, channel: Channel) -> dict[str, Any]:
             {
                 "name": item["name"], "subject": item["subject"], "event": item["event"],
                 "sentence": sentence_of(item["event"], item["facts"]), "since": item["since"], "until": item["until"],
+                "since_local": local(item["since"]), "until_local": local(item["until"]),
             }
             for item in message.get("items", [])
         ]  # fmt: skip
@@ -73,9 +74,13 @@ def title(delivery: Delivery, items: Sequence[dict[str, Any]]) -> str:
     return words[Delivery.Kind(delivery.kind)] % {"rule": rule, "about": about}
 
 
-def as_text(words: dict[str, Any]) -> str:
-    """For channels without a template of their own."""
-    lines = [f"{item['name']}: {item['sentence']}" for item in words["items"]]
-    if words["more"]:
-        lines.append(f"… +{words['more']}")
-    return "\n".join([*lines, words["address"]])
+def sample(language: str) -> dict[str, Any]:
+    """What a template is tried with: one of two things that are wrong, and its error is hostile."""
+    item = {
+        "subject": "plan:1", "name": "web-1/nightly", "event": "backup_failed", "facts": {"error": "<disk full>"},
+        "since": "2026-01-31T02:00:00+00:00", "until": "",
+    }  # fmt: skip
+    with translation.override(language):
+        rule = str(EventKind.registry["backup_failed"].label)
+    message = {"rule": rule, "severity": Rule.Severity.CRITICAL, "items": [item]}
+    return in_words(Delivery(kind=Delivery.Kind.PROBLEM, count=2, message=message), Channel(language=language))

@@ -21,7 +21,7 @@ TEXT = """{{ title }}
 
 {%% if kind == "test" %%}%(test)s{%% else %%}{%% for item in items %%}* {{ item.name }}
   {{ item.sentence }}
-  %(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}
+  %(since)s {{ item.since_local }}{%% if item.until %%}, %(until)s {{ item.until_local }}{%% endif %%}
 {%% endfor %%}{%% if more %%}
 %(more)s
 {%% endif %%}{%% endif %%}
@@ -32,7 +32,7 @@ HTML = """<html><body>
 {%% if kind == "test" %%}<p>%(test)s</p>{%% else %%}
 <ul>{%% for item in items %%}
 <li><b>{{ item.name }}</b><br>{{ item.sentence }}<br>
-<small>%(since)s {{ item.since }}{%% if item.until %%}, %(until)s {{ item.until }}{%% endif %%}</small>
+<small>%(since)s {{ item.since_local }}{%% if item.until %%}, %(until)s {{ item.until_local }}{%% endif %%}</small>
 </li>{%% endfor %%}
 </ul>
 {%% if more %%}<p>%(more)s</p>{%% endif %%}{%% endif %%}
@@ -50,15 +50,6 @@ WORDS = {
     },
 }  # fmt: skip
 OURS = {language: Template(SUBJECT, TEXT % words, HTML % words) for language, words in WORDS.items()}
-SAMPLE: dict[str, Any] = {
-    "kind": "problem", "rule": "A backup failed", "severity": "critical", "severity_label": "critical",
-    "title": "A backup failed: web-1/nightly", "count": 2, "more": 1, "site": "https://backup.example.org",
-    "address": "https://backup.example.org/alerts",
-    "items": [
-        {"name": "web-1/nightly", "subject": "plan:1", "event": "backup_failed",
-         "sentence": "The backup failed: <disk full>", "since": "2026-01-31T02:00:00+00:00", "until": ""},
-    ],
-}  # fmt: skip
 
 
 def template_of(language: str) -> Template:

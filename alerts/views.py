@@ -23,6 +23,7 @@ from alerts.channels.base import ChannelKind
 from alerts.events import EventKind, sentence_of
 from alerts.filters import DeliveryFilter, IncidentFilter
 from alerts.forms import ChannelForm, RuleForm, TemplateForm
+from alerts.messages import sample
 from alerts.models import LANGUAGES, Channel, Delivery, Incident, MailTemplate, Rule
 from alerts.sandbox import BadTemplate
 from alerts.testing import send_test
@@ -258,14 +259,14 @@ def template(request: HttpRequest, language: str) -> HttpResponse:
     shown = form.cleaned_data if form.is_bound and form.is_valid() else vars(texts.template_of(language))
     context = {
         "form": form, "meantime": meantime, "language": dict(LANGUAGES)[language], "is_own": stored is not None,
-        "preview": preview(shown),
+        "preview": preview(shown, language),
     }  # fmt: skip
     return render(request, "alerts/template.html", context, status=400 if form.errors else 200)
 
 
-def preview(shown: dict[str, Any]) -> dict[str, str]:
+def preview(shown: dict[str, Any], language: str) -> dict[str, str]:
     try:
-        parts = texts.rendered(texts.Template(shown["subject"], shown["text"], shown["html"]), texts.SAMPLE)
+        parts = texts.rendered(texts.Template(shown["subject"], shown["text"], shown["html"]), sample(language))
     except BadTemplate as error:
         return {"text": str(error)}
     return dict(zip(("subject", "text", "html"), parts, strict=True))

@@ -372,9 +372,11 @@ def ranks_of(now: datetime) -> dict[int, int]:
 
     Only what may be unwell is looked at closely, and only that leaves the database; a test holds the two together.
     """
-    owed, rank = _owed(now), _rank(now)
-    judged = [plans.annotate(owed=owed).values_list("server_id", rank) for plans in _may_be_unwell(now)]
-    return _worst(judged[0].union(*judged[1:], all=True)) | _worst(_by_themselves())
+    rows = list(_by_themselves().union(_troubled(), all=True))
+    troubled = [pk for pk, rank in rows if rank == _REPOSITORY]
+    unwell = Plan.objects.filter(_may_be_unwell(now, troubled)).annotate(owed=_owed(now)).order_by()
+    by_plans = _worst(unwell.values_list("server_id", _rank(now)))
+    return by_plans | _worst(row for row in rows if row[1] != _REPOSITORY)
 
 
 def _worst(ranks: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -397,15 +399,21 @@ def _by_themselves() -> QuerySet[Server, tuple[int, int]]:
     return found.union(without.values_list("pk", Value(RANK[State.UNKNOWN])), all=True)
 
 
-def _may_be_unwell(now: datetime) -> list[QuerySet[Plan]]:
-    """Whatever `_rank` does not call PROTECTED is among these, and few others are; some by themselves and by theirs.
+_REPOSITORY = -1  # in the place of a rank: this is the id of a repository; asked along, so that it is no query more
 
-    Each condition has an index. Databases merge indexes of one table: so few plans are read.
+
+def _troubled() -> QuerySet[Repository, tuple[int, int]]:
+    troubled = Repository.objects.filter(Q(is_damaged__in=[True]) | Q(is_frozen__in=[True])).order_by()
+    return troubled.values_list("pk", Value(_REPOSITORY))
+
+
+def _may_be_unwell(now: datetime, troubled: list[int]) -> Q:
+    """Of a plan: whatever `_rank` does not call PROTECTED is among these, and few others are.
+
+    Each condition has an index, which databases merge: so few plans are read.
     """
-    plans = Plan.objects.order_by()
     by_the_clock = Q(enabled__in=[True], next_run_at__lte=now) | Q(proof_overdue_at__lt=now)
-    in_trouble = Q(repository__is_damaged__in=[True]) | Q(repository__is_frozen__in=[True])
-    return [plans.filter(Q(is_in_doubt__in=[True]) | by_the_clock), plans.filter(in_trouble)]
+    return Q(is_in_doubt__in=[True]) | by_the_clock | Q(repository__in=troubled)
 
 
 def _rank(now: datetime) -> Case:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from alerts.events import Finding, OfPlans
+from alerts.events import Finding, OfPlans, local
 from alerts.models import Rule
 from backups.models import Plan
 
@@ -105,5 +105,5 @@ class NoGoodBackup(OfPlans):
         if not facts.get("last_good_at"):
             return _("There has never been a good backup.")
         return _("No good backup for %(hours)s hours; the last one is of %(at)s.") % {
-            "hours": facts.get("hours"), "at": facts["last_good_at"],
+            "hours": facts.get("hours"), "at": local(facts["last_good_at"]),
         }  # fmt: skip

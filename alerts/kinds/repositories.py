@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from alerts.events import OfRows
+from alerts.events import OfRows, local
 from alerts.models import Rule
 from backups.models import Repository
 
@@ -65,5 +65,5 @@ class CheckOwed(OfRepositories):
         if not facts.get("checked_at"):
             return _("It was never checked.")
         return _("No good check for %(days)s days; the last one is of %(at)s.") % {
-            "days": facts.get("days"), "at": facts["checked_at"],
+            "days": facts.get("days"), "at": local(facts["checked_at"]),
         }  # fmt: skip

@@ -7,6 +7,7 @@ from django.test import Client
 
 from accounts.models import AuditEntry
 from alerts import engine, texts
+from alerts.messages import sample
 from alerts.models import Channel, MailTemplate
 from alerts.sandbox import BadTemplate, render
 from backups.models import Plan
@@ -17,12 +18,17 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
 GOOD = {"subject": "{{ title }}!", "text": "Hello: {{ count }}", "html": "<p>{{ title }}</p>"}
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_ours_can_be_filled_in(language: str) -> None:
-    subject, text, html = texts.rendered(texts.OURS[language], texts.SAMPLE)
-    assert subject == "[critical] A backup failed: web-1/nightly"
+@pytest.mark.parametrize(
+    ("language", "title"),
+    [("en", "[critical] A backup failed: 2 alerts"), ("fr", "[critique] Une sauvegarde a échoué : 2 alertes")],
+)
+def test_ours_can_be_filled_in(language: str, title: str) -> None:
+    subject, text, html = texts.rendered(texts.OURS[language], sample(language))
+    assert subject == title
     assert "<disk full>" in text
     assert "&lt;disk full&gt;" in html
+    assert "2026-01-31 02:00 UTC" in text
+    assert "2026-01-31 02:00 UTC" in html
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_what_is_looked_at_is_text_of_the_page(as_admin: Client) -> None:
     hostile = {"subject": "<img src=x>", "text": "<script>alert(1)</script>", "html": '<p class="x">{{ title }}</p>'}
     shown = as_admin.post("/alerts/templates/en", {**hostile, "preview": "1"}).content.decode()
     assert "&lt;img src=x&gt;</b>" in shown
-    assert "<pre>&lt;script&gt;" in shown
+    assert ">&lt;script&gt;" in shown
     assert 'srcdoc="&lt;p class=&quot;x&quot;&gt;A backup failed' in shown
 
 

@@ -23,6 +23,10 @@ from django.urls import reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from accounts.models import ApiToken, User  # noqa: E402
+from alerts import engine  # noqa: E402
+from alerts.channels.base import ChannelKind  # noqa: E402
+from alerts.events import EventKind  # noqa: E402
+from alerts.models import LANGUAGES, Channel, Delivery, Rule  # noqa: E402
 from backups.models import (  # noqa: E402
     Archive,
     BackupHour,
@@ -144,6 +148,37 @@ def past(pool: StoragePool) -> None:
         )  # fmt: skip
 
 
+def alerts() -> dict[str, list[dict[str, Any]]]:
+    """Rules that find what is wrong here, and what went to channels; nothing is sent, they are switched off."""
+    channels = []
+    for kind in ChannelKind.registry:
+        channel = Channel(name=f"{kind} {HOSTILE}"[:60], kind=kind, enabled=False)
+        channel.set_target({})
+        channel.save()
+        channels.append(channel)
+    rules = []
+    for event in ("host_key_changed", "repository_stopped", "check_owed"):
+        rule = Rule.objects.create(
+            name=f"{event} {HOSTILE}"[:60], event=event, severity="critical", quiet="22:00-07:00"
+        )
+        rule.channels.set(channels)
+        rules.append(rule)
+    engine.look()
+    for channel in channels:
+        for status in Delivery.Status:
+            Delivery.objects.create(
+                channel=channel, rule=rules[0], kind="problem", status=status, count=200, error=f"{SCRIPT} {LONG}",
+                message={"items": [{"name": LONG}]},
+            )  # fmt: skip
+    return {
+        "alert_rule_add": [{"event": event} for event in EventKind.registry],
+        "alert_rule_edit": [{"pk": rule.pk} for rule in rules],
+        "alert_channel_add": [{"kind": kind} for kind in ChannelKind.registry],
+        "alert_channel_edit": [{"pk": channel.pk} for channel in channels],
+        "alert_template": [{"language": language} for language, _name in LANGUAGES],
+    }
+
+
 def furnish(real: dict[str, Any]) -> dict[str, Any]:
     plan = Plan.objects.get(pk=real["plan"])
     first, second = Archive.objects.filter(plan=plan).order_by("start")
@@ -190,6 +225,7 @@ def furnish(real: dict[str, Any]) -> dict[str, Any]:
             {"job_type": "mount", "pk": second.pk}, {"job_type": "rename", "pk": suspicious.pk},
             {"job_type": "check", "pk": plan.repository.pk},
         ],
+        **alerts(),
     }  # fmt: skip
     return {"pks": pks, "others": others, "sessions": sessions}
 
