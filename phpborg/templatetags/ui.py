@@ -56,7 +56,8 @@ def count(value: int | None) -> str:
     """A number of things, its thousands apart."""
     if value is None:
         return "–"
-    return str(value) if 0 <= value < 1000 else formats.number_format(value, 0, force_grouping=True)
+    is_short = isinstance(value, int) and 0 <= value < 1000  # as most are; a template's gap is ""
+    return str(value) if is_short else formats.number_format(value, 0, force_grouping=True)
 
 
 @register.filter
