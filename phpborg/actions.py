@@ -33,6 +33,8 @@ ACTIONS: dict[str, str | Promise] = {
     "role.added": gettext_lazy("Role added"),
     "role.changed": gettext_lazy("Role changed"),
     "role.deleted": gettext_lazy("Role deleted"),
+    "login.ended": gettext_lazy("Session or login ended"),
+    "logins.ended": gettext_lazy("All sessions and logins ended"),
     "factor.set_up": gettext_lazy("Second factor set up"),
     "factor.codes_made": gettext_lazy("New recovery codes made"),
     "factor.removed": gettext_lazy("Own second factor removed"),

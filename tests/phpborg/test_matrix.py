@@ -37,6 +37,9 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "user_factor_reset": (Permission.USER_MANAGE, ACT), "role_factor": (Permission.USER_MANAGE, ACT),
     "factor": (SIGNED_IN, FILL_IN), "factor_codes": (SIGNED_IN, FILL_IN), "factor_remove": (SIGNED_IN, FILL_IN),
     "login_code": (PUBLIC, FILL_IN),
+    "login_end": (SIGNED_IN, ACT), "logins_end": (SIGNED_IN, ACT),
+    "user_login_end": (Permission.USER_MANAGE, ACT), "user_logins_end": (Permission.USER_MANAGE, ACT),
+    "user_token_revoke": (Permission.USER_MANAGE, ACT),
     "roles": (Permission.USER_MANAGE, LOOK), "role_add": (Permission.USER_MANAGE, FILL_IN),
     "role_edit": (Permission.USER_MANAGE, FILL_IN), "role_delete": (Permission.USER_MANAGE, FILL_IN),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
@@ -119,6 +122,8 @@ def addresses(archive: Archive) -> dict[str, str]:
         "plan_add": {"server_pk": plan.server.pk}, "archive_folder": {"pk": archive.pk, "folder": 0},
         "archive_differences": {"pk": archive.pk, "other": make_archive(plan).pk},
         **{name: {"pk": archive.pk, "entry": 1} for name in ("archive_download", "archive_preview", "archive_image")},
+        "login_end": {"name": "x"},
+        "user_login_end": {"pk": sam.pk, "name": "x"}, "user_token_revoke": {"pk": sam.pk, "token": token.pk},
         "job_start": {"job_type": "backup", "pk": plan.pk},
     }  # fmt: skip
     found = {}
