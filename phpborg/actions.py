@@ -34,6 +34,8 @@ ACTIONS: dict[str, str | Promise] = {
     "role.changed": gettext_lazy("Role changed"),
     "role.deleted": gettext_lazy("Role deleted"),
     "login.ended": gettext_lazy("Session or login ended"),
+    "password.forgotten": gettext_lazy("Link for a new password asked for"),
+    "password.reset": gettext_lazy("New password by a mailed link"),
     "logins.ended": gettext_lazy("All sessions and logins ended"),
     "factor.set_up": gettext_lazy("Second factor set up"),
     "factor.codes_made": gettext_lazy("New recovery codes made"),

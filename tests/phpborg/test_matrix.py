@@ -37,6 +37,7 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "user_factor_reset": (Permission.USER_MANAGE, ACT), "role_factor": (Permission.USER_MANAGE, ACT),
     "factor": (SIGNED_IN, FILL_IN), "factor_codes": (SIGNED_IN, FILL_IN), "factor_remove": (SIGNED_IN, FILL_IN),
     "login_code": (PUBLIC, FILL_IN),
+    "password_forgotten": (PUBLIC, FILL_IN), "password_reset": (PUBLIC, FILL_IN),
     "login_end": (SIGNED_IN, ACT), "logins_end": (SIGNED_IN, ACT),
     "user_login_end": (Permission.USER_MANAGE, ACT), "user_logins_end": (Permission.USER_MANAGE, ACT),
     "user_token_revoke": (Permission.USER_MANAGE, ACT),
