@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
-from accounts import audit
+from accounts import audit, sessions
 from accounts.access import ROLES, Permission, can, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.forms import refuse_own_name
@@ -86,6 +86,11 @@ class AccountAdmin(ManagedByUserManagers, AuditedAdmin, UserAdmin):  # type: ign
 
     def beyond(self, manager: User, obj: User) -> list[str]:
         return beyond_reach(manager, obj)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not obj.is_active:
+            sessions.end_all(obj)
 
     def log_change(self, request: HttpRequest, obj: User, message: Any) -> Any:
         line = super().log_change(request, obj, message)

@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import audit, factor
+from accounts import audit, factor, sessions
 from accounts.access import Permission, require, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.models import SecondFactor, User
@@ -89,6 +89,7 @@ def login_code(request: HttpRequest) -> HttpResponse:
         else:
             following = request.session.pop(PENDING)["next"]
             auth.login(request, user, backend="accounts.throttle.ThrottledBackend")
+            sessions.note(request)
             audit.record("login", request=request, user=user, detail={"second_factor": True})
             return redirect(following)
     return render(request, "accounts/login_code.html", {"form": form})

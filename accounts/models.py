@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from typing import Any, ClassVar, Self
 from zoneinfo import available_timezones
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser, Group
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
@@ -60,6 +63,23 @@ class User(AbstractUser):
         """The names of the user's groups; a superuser is an administrator without being in one."""
         names = {group.name for group in self.groups.all()}
         return sorted(names | ({"ROLE_ADMIN"} if self.is_superuser else set()))
+
+
+class Session(AbstractBaseSession):
+    """A browser that is signed in, or about to be; written by accounts/sessions.py, so that one sees whose they are."""
+
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="sessions")
+    name = models.CharField(max_length=64, db_index=True)  # what pages call it: with the key itself one would be let in
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+    started_at = models.DateTimeField(null=True)
+
+    class Meta(AbstractBaseSession.Meta):
+        default_permissions = ()
+
+    @classmethod
+    def get_session_store_class(cls) -> Any:
+        return import_module(settings.SESSION_ENGINE).SessionStore
 
 
 class TokenFamily(models.Model):

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from accounts import audit
+from accounts import audit, sessions
 from accounts.access import ROLES, Permission, permissions_of, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.models import AuditEntry, User
@@ -78,6 +78,8 @@ def changing(user: User, request: audit.AnyRequest) -> Iterator[None]:
             raise Conflict(_("You cannot switch yourself off. Ask another administrator."))
         if more := beyond_reach(me, user):
             raise NotAllowed(_("You may not do this yourself: %(names)s.") % {"names": ", ".join(more)})
+        if user.password != stored.password or not user.is_active:
+            sessions.end_all(user)  # also those that would be good again once the account is switched on
         audit.record_change("user.changed", user, before, request=request)
         if user.password != stored.password:
             audit.record("user.password_set", request=request, target=user.username)
@@ -110,6 +112,7 @@ def remove(user: User) -> bool:
     if has_done_something(user):
         user.is_active = False
         user.save(update_fields=["is_active"])
+        sessions.end_all(user)
         return False
     user.delete()
     return True

@@ -14,16 +14,16 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import audit, factor
+from accounts import audit, factor, sessions, tokens
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, ROLES, Permission, require, signed_in
 from accounts.errors import Conflict, NotAllowed
 from accounts.filters import UserFilter
 from accounts.forms import NAME_TAKEN, AccountForm, RoleForm
 from accounts.lists import Deep, as_csv, in_batches, is_csv, ordered
 from accounts.meantime import Meantime
-from accounts.models import RoleRule, User
+from accounts.models import ApiToken, RoleRule, User
 from accounts.people import (
     changing,
     changing_role,
@@ -33,6 +33,7 @@ from accounts.people import (
     refuse_beyond,
     refuse_role,
 )
+from accounts.views import say_ended
 
 
 @require_GET
@@ -113,7 +114,10 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, _("%(name)s is saved.") % {"name": user.username})
             return redirect("users")
     context = {"form": form, "meantime": meantime, "name": name, "pk": pk, "is_me": user == me}
-    context["has_factor"] = factor.is_set_up(user)
+    context |= {
+        "has_factor": factor.is_set_up(user), "account": user, "logins": sessions.logins_of(user),
+        "tokens": ApiToken.objects.of(user)[: sessions.MOST],
+    }  # fmt: skip
     return render(request, "accounts/user.html", context, status=400 if form.errors else 200)
 
 
@@ -134,6 +138,46 @@ def user_delete(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, sentence % {"name": user.username})
         return redirect("users")
     return render(request, "accounts/user_delete.html", {"account": user, "stays": has_done_something(user)})
+
+
+@require_POST
+@require(Permission.USER_MANAGE)
+def user_login_end(request: HttpRequest, pk: int, name: str) -> HttpResponse:
+    user = get_object_or_404(User, pk=pk)
+    if _may_end(request, user):
+        say_ended(request, was_there=sessions.end(user, name, request))
+    return redirect("user_edit", pk=pk)
+
+
+@require_POST
+@require(Permission.USER_MANAGE)
+def user_logins_end(request: HttpRequest, pk: int) -> HttpResponse:
+    user = get_object_or_404(User, pk=pk)
+    if _may_end(request, user):
+        sessions.end_others(user, request)
+        messages.success(request, _("Every session and login of %(name)s has ended.") % {"name": user.username})
+    return redirect("user_edit", pk=pk)
+
+
+@require_POST
+@require(Permission.USER_MANAGE)
+def user_token_revoke(request: HttpRequest, pk: int, token: int) -> HttpResponse:
+    user = get_object_or_404(User, pk=pk)
+    found = ApiToken.objects.of(user).filter(pk=token).first()
+    if found and _may_end(request, user):
+        tokens.revoke_api_token(found, request)
+        messages.success(request, _("The token “%(name)s” is revoked.") % {"name": found.name})
+    return redirect("user_edit", pk=pk)
+
+
+def _may_end(request: HttpRequest, user: User) -> bool:
+    """Not of who may do more: whoever keeps administrators out has the place to themselves."""
+    try:
+        refuse_beyond(signed_in(request), user)
+    except NotAllowed as refusal:
+        messages.error(request, str(refusal.detail))
+        return False
+    return True
 
 
 # --- Roles ----------------------------------------------------------------------------------------

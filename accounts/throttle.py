@@ -26,6 +26,7 @@ from accounts.models import AuditEntry, User
 FAILED = "login.failed"
 REFUSED = "token.refused"
 SETUP_REFUSED = "setup.refused"
+FORGOTTEN = "password.forgotten"
 WINDOW = timedelta(minutes=15)
 PER_ACCOUNT_AND_ADDRESS = 10
 PER_ADDRESS = 30
@@ -72,6 +73,20 @@ def refuse_guesses(request: HttpRequest) -> None:
         sentence = ngettext(
             "Too many wrong tokens. Try again in %(minutes)s minute.",
             "Too many wrong tokens. Try again in %(minutes)s minutes.",
+            minutes,
+        )
+        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
+
+
+def refuse_forgetful(request: HttpRequest) -> None:
+    """Raise ValidationError while nobody at this address is sent another link for a new password."""
+    now = timezone.now()
+    asked = AuditEntry.objects.filter(action=FORGOTTEN, address=audit.address_of(request), at__gt=now - WINDOW)
+    if wait := _wait(asked.order_by("-at"), PER_ACCOUNT_AND_ADDRESS, now):
+        minutes = -(-wait // 60)
+        sentence = ngettext(
+            "You have asked too often. Try again in %(minutes)s minute.",
+            "You have asked too often. Try again in %(minutes)s minutes.",
             minutes,
         )
         raise ValidationError(sentence % {"minutes": minutes}, code="throttled")

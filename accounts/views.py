@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import audit, factor, tokens
+from accounts import audit, factor, sessions, tokens
 from accounts.access import Permission, require, signed_in
 from accounts.factor_views import OWED, ask_for_code
 from accounts.filters import AuditFilter
@@ -46,6 +46,7 @@ class Login(auth_views.LoginView):
         if factor.is_set_up(user):
             return ask_for_code(self.request, user, self.get_success_url())
         response = super().form_valid(form)
+        sessions.note(self.request)
         audit.record("login", request=self.request)
         if factor.is_required(user):
             self.request.session[OWED] = True
@@ -79,6 +80,7 @@ def show_profile(request: HttpRequest, *, status: int = 200, **shown: Any) -> Ht
     context = {
         "form": ProfileForm(instance=User.objects.get(pk=user.pk)),
         "token_form": ApiTokenForm(user=user),
+        "logins": sessions.logins_of(user, request.session.session_key),
         "page": Paginator(ApiToken.objects.of(user), 25).get_page(request.GET.get("page")),
         **shown,
     }
@@ -108,6 +110,26 @@ def api_token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("profile")
 
 
+@require_POST
+@login_required
+def login_end(request: HttpRequest, name: str) -> HttpResponse:
+    say_ended(request, was_there=sessions.end(signed_in(request), name, request))
+    return redirect("profile")
+
+
+@require_POST
+@login_required
+def logins_end(request: HttpRequest) -> HttpResponse:
+    sessions.end_others(signed_in(request), request)
+    messages.success(request, _("Every other session and login has ended."))
+    return redirect("profile")
+
+
+def say_ended(request: HttpRequest, *, was_there: bool) -> None:
+    sentence = _("The session or login has ended.") if was_there else _("It had ended already.")
+    messages.success(request, sentence)
+
+
 class PasswordChange(auth_views.PasswordChangeView):
     http_method_names = FORM_METHODS
     template_name = "accounts/password.html"
@@ -115,6 +137,7 @@ class PasswordChange(auth_views.PasswordChangeView):
 
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         response = super().form_valid(form)
+        sessions.end_all(signed_in(self.request), but=self.request.session.session_key)
         audit.record("password.changed", request=self.request)
         messages.success(
             self.request,

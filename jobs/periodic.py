@@ -11,6 +11,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts import idempotency
+from accounts.sessions import SessionStore
 from jobs import live, queue
 from jobs.config import config
 from jobs.errors import Cause
@@ -157,6 +158,11 @@ def _write(job: Job, sentence: str) -> None:
 
 
 # --- What is kept -----------------------------------------------------------------------------
+
+
+@every(seconds=3600)
+def forget_sessions() -> None:
+    SessionStore.clear_expired()
 
 
 @every(seconds=3600)

@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from accounts import audit, encryption, throttle
+from accounts import audit, encryption, sessions, throttle
 from accounts.access import Permission, ask_to_log_in, can, signed_in
 from accounts.models import User
 from backups.forms import PoolForm
@@ -107,6 +107,7 @@ def _account(request: HttpRequest, run: FirstRun) -> HttpResponse:
         if not (user := first_account(form, run)):
             raise Http404
         login(request, user)
+        sessions.note(request)
         audit.record("setup.account", request=request, user=user, target=user.username)
         return redirect("setup")
     return render(request, "setup/account.html", {"form": form}, status=400 if form.errors else 200)

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from phpborg import config_views as config
+from phpborg import reset_views as reset
 from phpborg import views
 from phpborg.metrics import metrics
 from phpborg.setup_views import setup
@@ -12,6 +13,8 @@ urlpatterns = [
     path("", views.dashboard, name="dashboard"),
     path("search", views.search, name="search"),
     path("setup", setup, name="setup"),
+    path("password/forgotten", reset.forgotten, name="password_forgotten"),
+    path("password/reset", reset.new_password, name="password_reset"),
     path("settings", config.settings, name="settings"),
     path("settings/mail-test", config.mail_test, name="settings_mail_test"),
     path("", include("accounts.urls")),

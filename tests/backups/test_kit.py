@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts import encryption
 from accounts.access import Permission
-from accounts.models import AuditEntry, User
+from accounts.models import AuditEntry, Session, User
 from backups.kit import CODE_LETTERS, kit_of, pieces_of
 from backups.models import Archive, Plan, Repository, StoragePool
 from backups.runners.import_ import ImportRepository

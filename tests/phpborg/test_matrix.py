@@ -39,6 +39,10 @@ PAGES: dict[str, tuple[Need, tuple[str, ...]]] = {
     "user_factor_reset": (Permission.USER_MANAGE, ACT), "role_factor": (Permission.USER_MANAGE, ACT),
     "factor": (SIGNED_IN, FILL_IN), "factor_codes": (SIGNED_IN, FILL_IN), "factor_remove": (SIGNED_IN, FILL_IN),
     "login_code": (PUBLIC, FILL_IN),
+    "password_forgotten": (PUBLIC, FILL_IN), "password_reset": (PUBLIC, FILL_IN),
+    "login_end": (SIGNED_IN, ACT), "logins_end": (SIGNED_IN, ACT),
+    "user_login_end": (Permission.USER_MANAGE, ACT), "user_logins_end": (Permission.USER_MANAGE, ACT),
+    "user_token_revoke": (Permission.USER_MANAGE, ACT),
     "roles": (Permission.USER_MANAGE, LOOK), "role_add": (Permission.USER_MANAGE, FILL_IN),
     "role_edit": (Permission.USER_MANAGE, FILL_IN), "role_delete": (Permission.USER_MANAGE, FILL_IN),
     "healthz": (PUBLIC, LOOK), "readyz": (PUBLIC, LOOK),
@@ -133,6 +137,8 @@ def addresses(archive: Archive) -> dict[str, str]:
         "alert_template": {"language": "en"},
         **{f"alert_rule_{act}": {"pk": rule.pk} for act in ("edit", "delete")},
         **{f"alert_channel_{act}": {"pk": channel.pk} for act in ("edit", "delete", "test")},
+        "login_end": {"name": "x"},
+        "user_login_end": {"pk": sam.pk, "name": "x"}, "user_token_revoke": {"pk": sam.pk, "token": token.pk},
         "job_start": {"job_type": "backup", "pk": plan.pk},
     }  # fmt: skip
     found = {}
