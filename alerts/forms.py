@@ -72,7 +72,13 @@ class RuleForm(forms.ModelForm[Rule]):
             "name", "enabled", "severity", "scope", "tags", "servers", "plans", "channels", "gather_minutes",
             "repeat_hours", "tell_recovery", "quiet", "time_zone",
         ]  # fmt: skip
-        widgets: ClassVar = {"quiet": forms.Textarea(attrs={"rows": 2, "placeholder": "22:00-07:00"})}
+        widgets: ClassVar = {
+            "quiet": forms.Textarea(attrs={"rows": 2, "placeholder": "22:00-07:00"}),
+            "channels": forms.CheckboxSelectMultiple,
+        }
+        help_texts: ClassVar = {
+            "channels": gettext_lazy("Without one it stands on the page of alerts, and nobody is told.")
+        }
 
     def __init__(self, *args: Any, kind: type[EventKind], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -258,8 +258,8 @@ def template(request: HttpRequest, language: str) -> HttpResponse:
         return redirect("alert_template", language=language)
     shown = form.cleaned_data if form.is_bound and form.is_valid() else vars(texts.template_of(language))
     context = {
-        "form": form, "meantime": meantime, "language": dict(LANGUAGES)[language], "is_own": stored is not None,
-        "preview": preview(shown, language),
+        "form": form, "meantime": meantime, "code": language, "language": dict(LANGUAGES)[language],
+        "is_own": stored is not None, "preview": preview(shown, language),
     }  # fmt: skip
     return render(request, "alerts/template.html", context, status=400 if form.errors else 200)
 

@@ -356,7 +356,7 @@ def test_the_page_asks_the_database_as_often_for_many(
 ) -> None:
     for _ in range(30):
         make(operator, VIEW)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         as_operator.get("/profile")
 
 

@@ -56,7 +56,7 @@ def test_what_is_wrong_is_a_sentence(source: str, why: str) -> None:
 
 def test_it_is_looked_at_saved_used_and_put_back(as_admin: Client, plan: Plan, mail: Channel, post: Post) -> None:
     answer = as_admin.post("/alerts/templates/en", {**GOOD, "preview": "1"})
-    assert "A backup failed: web-1/nightly!" in answer.content.decode()
+    assert "A backup failed: 2 alerts!" in answer.content.decode()
     assert not MailTemplate.objects.exists()
     assert as_admin.post("/alerts/templates/en", GOOD).status_code == 302
     make_rule("backup_failed", mail)

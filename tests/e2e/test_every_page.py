@@ -39,10 +39,16 @@ WORDS = 3  # fewer may be a name
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|<[^>]*>|&\w+;")
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
 
-# What a person reads, also with a screen reader or the mouse held still.
-READ = """() => [document.title, document.body.innerText, ...[...document.querySelectorAll('*')].flatMap(
-    (one) => ['aria-label', 'title', 'placeholder', 'alt'].map((name) => one.getAttribute(name)))
-].filter(Boolean).join('\\n')"""
+# What a person reads, also with a screen reader or the mouse held still; not what says that it is of another language.
+READ = """() => {
+    const foreign = [...document.querySelectorAll(`body [lang]:not([lang="${document.documentElement.lang}"])`)];
+    for (const one of foreign) one.hidden = true;
+    const read = [document.title, document.body.innerText, ...[...document.querySelectorAll('*')].flatMap(
+        (one) => ['aria-label', 'title', 'placeholder', 'alt'].map((name) => one.getAttribute(name)))
+    ].filter(Boolean).join('\\n');
+    for (const one of foreign) one.hidden = false;
+    return read;
+}"""
 # What lies under the strip of running jobs can be scrolled up: for axe it is in the way of nothing.
 CHECK = """async (options) => {
     document.getElementById('strip')?.style.setProperty('position', 'static');
