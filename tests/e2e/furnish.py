@@ -225,6 +225,8 @@ def furnish(real: dict[str, Any]) -> dict[str, Any]:
             {"job_type": "mount", "pk": second.pk}, {"job_type": "rename", "pk": suspicious.pk},
             {"job_type": "check", "pk": plan.repository.pk},
         ],
+        "login_end": [{"name": "x"}], "user_login_end": [{"pk": stranger.pk, "name": "x"}],
+        "user_token_revoke": [{"pk": stranger.pk, "token": 1}],
         **alerts(),
     }  # fmt: skip
     return {"pks": pks, "others": others, "sessions": sessions}
