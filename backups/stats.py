@@ -32,7 +32,7 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KT, KeyTransform
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
 
 from accounts.models import User
@@ -142,8 +142,8 @@ class Dashboard:
     """Everything together, and where it comes from."""
 
     at: datetime
-    servers: int  # counted with their health
-    plans: int  # by the index of their ids
+    servers: int  # counted by the index of their ids, as plans
+    plans: int
     repositories: int  # counted with their sizes
     repositories_damaged: int
     repositories_frozen: int
@@ -175,7 +175,6 @@ class ServerStats:
 def dashboard(user: Viewer) -> Dashboard:
     """What `user` may see of everything, in a constant number of queries."""
     now = timezone.now()
-    servers = health_of(Server.objects.for_user(user), now)
     repositories = Repository.objects.for_user(user)
     kept = repositories.aggregate(**_SUMS, count=Count("pk"), archives=Coalesce(Sum("archive_count"), 0))
     pools = StoragePool.objects.for_user(user)
@@ -183,6 +182,7 @@ def dashboard(user: Viewer) -> Dashboard:
     # SQLite takes no index for `WHERE enabled`, but one for `enabled IN (1)`. And where it reads a generated column, it
     # reads whole rows, even if an index has all: so these two are counted by themselves.
     numbers = numbers_of(
+        servers=Server.objects.for_user(user),
         plans=plans,
         damaged=repositories.filter(is_damaged__in=[True]),
         frozen=repositories.filter(is_frozen__in=[True]),
@@ -190,13 +190,13 @@ def dashboard(user: Viewer) -> Dashboard:
     next_runs = plans.filter(enabled__in=[True], server__enabled=True, next_run_at__isnull=False)
     return Dashboard(
         at=now,
-        servers=sum(servers.values()),
+        servers=numbers["servers"],
         plans=numbers["plans"],
         repositories=kept["count"],
         repositories_damaged=numbers["damaged"],
         repositories_frozen=numbers["frozen"],
         archives=int(kept["archives"]),
-        health=servers,
+        health=health_of(numbers["servers"], now),
         stored=_sizes(kept),
         jobs=jobs_of(Job.objects.for_user(user), now),
         backups=rates(now),
@@ -289,9 +289,10 @@ def rates(now: datetime) -> list[Rate]:
 def days_of_all(now: datetime, count: int) -> list[Day]:
     """How backups of the last days ended, oldest first, today last; from BackupHour."""
     days, since = _last_days(now, count)
-    hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now)
-    for began_at, *numbers in hours.values_list("began_at", *OUTCOMES):
-        days[began_at.astimezone(UTC).date()].add(numbers)
+    hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now).order_by()
+    by_day = hours.annotate(day=TruncDate("began_at", tzinfo=UTC)).values_list("day")
+    for day, *sums in by_day.annotate(**{f"all_{name}": Sum(name) for name in OUTCOMES}):
+        days[day].add([int(number) for number in sums])  # MariaDB's sums are decimals
     return list(days.values())
 
 
@@ -352,9 +353,8 @@ def slowest(user: Viewer) -> list[Plan]:
 RANK = {state: number for number, state in enumerate(WORST_FIRST)}
 
 
-def health_of(servers: QuerySet[Server], now: datetime) -> dict[State, int]:
-    """How many of `servers` are in each state; these are all that there are, or none if nobody may see them."""
-    total = servers.count()
+def health_of(total: int, now: datetime) -> dict[State, int]:
+    """How many servers are in each state; `total` are all that there are, or 0 if nobody may see them."""
     counted = Counter(ranks_of(now).values() if total else ())
     counted[RANK[State.PROTECTED]] += total - counted.total()
     return {state: counted[rank] for state, rank in RANK.items()}

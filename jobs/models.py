@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission, can
+from accounts.lists import with_names
 from accounts.models import User
 
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.pending().filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
 
     def with_scope(self) -> Self:
-        """Everything that a list of jobs shows, in one query."""
+        """What they belong to, in one query."""
         return self.select_related("server", "repository", "plan", "user")
+
+    def with_names(self) -> Self:
+        """The same for lists, with no more of it than they show."""
+        return with_names(self, server=["name"], repository=["name"], plan=["name"], user=["username"])
 
 
 class Job(models.Model):

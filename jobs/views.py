@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import Permission, ask_to_log_in, can, require, signed_in
-from accounts.lists import ROWS_AT_ONCE, as_csv, is_csv, with_names
+from accounts.lists import ROWS_AT_ONCE, as_csv, is_csv
 from accounts.paging import walk, walks
 from jobs import live
 from jobs.filters import JobFilter, LogFilter
@@ -28,13 +28,12 @@ LINES_AT_FIRST = 1_000
 UNFINISHED_SHOWN = 25
 SERVERS_OFFERED = 100  # while a name is typed; any other one may be typed too
 LOG_LINES_SHOWN = 100
-NAMES = {"server": ["name"], "repository": ["name"], "plan": ["name"], "user": ["username"]}
 
 
 @require_GET
 @require(Permission.BACKUP_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
-    jobs = with_names(Job.objects.for_user(request.user), **NAMES)
+    jobs = Job.objects.for_user(request.user).with_names()
     asked, servers = by_name(request)
     found = JobFilter(asked, jobs.order_by("-created_at", "-id"))
     if is_csv(request):

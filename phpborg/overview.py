@@ -38,9 +38,9 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     stored = Repository.objects.for_user(user).aggregate(
         original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
     )
-    running = list(jobs.with_scope().running().order_by("started_at")[:SHOWN])
+    running = list(jobs.with_names().running().order_by("started_at")[:SHOWN])
     # Not "in FINAL": MariaDB would take the index by status, and sort a million.
-    ended = jobs.with_scope().filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
+    ended = jobs.with_names().filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
     newest = list(ended[:NEWEST_SHOWN])
     pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
     needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]

@@ -39,7 +39,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             if can(user, permission)
             for url in [reverse(name)]
         ],
-        "running_jobs": lambda: Job.objects.for_user(user).running().with_scope().order_by("started_at")[:STRIP_SHOWN],
+        "running_jobs": lambda: Job.objects.for_user(user).running().with_names().order_by("started_at")[:STRIP_SHOWN],
     }
 
 

@@ -68,7 +68,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     )
     tab = request.GET.get("tab", TABS[0])
     archives = Archive.objects.for_user(request.user).filter(server=server).with_scope()
-    visible = Job.objects.for_user(request.user).with_scope()
+    visible = Job.objects.for_user(request.user).with_names()
     jobs = visible.filter(server=server)
     context = {
         "server": server,
