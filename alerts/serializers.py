@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from accounts.models import validate_time_zone
 from accounts.strict import StrictModelSerializer
-from alerts.channels.base import ChannelKind
+from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind, sentence_of
 from alerts.models import Channel, Delivery, Incident, Rule
 from backups.models import Plan
@@ -53,6 +53,12 @@ class RuleSerializer(StrictModelSerializer[Rule]):
         if event not in EventKind.registry:
             raise serializers.ValidationError("There is no such kind of event.")
         return event
+
+    def validate_channels(self, channels: list[Channel]) -> list[Channel]:
+        """As the form, which offers no others: to a watchman any message is a sign of life."""
+        if pings := [channel.name for channel in channels if channel.kind in of_plans()]:
+            raise serializers.ValidationError(f"They are told of each run of their plans, and of no rule: {pings}.")
+        return channels
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = EventKind.registry.get(attrs.get("event") or (self.instance.event if self.instance else ""))

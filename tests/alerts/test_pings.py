@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
+from django.utils import timezone
+from rest_framework.test import APIClient
 
-from alerts import pinging
+from alerts import engine, pinging
 from alerts.models import Channel, Ping
 from backups.models import Plan
 from jobs.models import Job
-from tests.alerts.conftest import ended, make_channel, send_all
+from tests.alerts.conftest import ended, make_channel, make_rule, send_all
 from tests.alerts.sink import Sink
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_thread")]
@@ -49,6 +53,22 @@ def test_what_ran_before_is_not_told(plan: Plan, sink: Sink) -> None:
     pinging.set_pings(make_channel("ping", {"url": sink.url}), [plan])
     look()
     assert sink.requests == []
+
+
+def test_an_alert_is_no_sign_of_life(
+    plan: Plan, watched: Channel, sink: Sink, api_admin: APIClient, as_admin: Client
+) -> None:
+    """Red when a rule takes such a channel, or when what is no run is told as a good one: the watchman would sleep."""
+    answer = api_admin.post("/api/alert-rules", {"name": "r", "event": "backup_failed", "channels": [watched.pk]})
+    assert answer.status_code == 400
+    assert "of no rule" in answer.content.decode()
+    make_rule("no_good_backup", watched)  # as if it had stood there before
+    Plan.objects.update(last_good_at=timezone.now() - timedelta(days=9))
+    engine.look()
+    send_all()
+    as_admin.post(f"/alerts/channels/{watched.pk}/test")
+    send_all()
+    assert [path for _method, path, *_ in sink.requests] == ["/t0ken/fail", "/t0ken"]
 
 
 def test_its_plans_are_named_on_its_page(as_admin: Client, plan: Plan) -> None:
