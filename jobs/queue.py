@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import django_rq
 from django.conf import settings
@@ -237,6 +237,5 @@ def work(
         worker_class=PatientWorker, log_job_description=True,
         work_horse_killed_handler=lambda _message, pid, *_: lost(pid), maintenance_interval=MEANWHILE_SECONDS,
     )  # fmt: skip
-    assert isinstance(worker, PatientWorker)
-    worker.meanwhile = meanwhile
+    cast("PatientWorker", worker).meanwhile = meanwhile
     worker.work(burst=burst, logging_level=log_level)
