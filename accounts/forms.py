@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, Permission, can
-from accounts.models import ApiToken, User, zone_names
+from accounts.models import ApiToken, User, zone_choices
 from accounts.people import givable
 from accounts.throttle import refuse_impatient
 
@@ -39,7 +39,7 @@ class ProfileForm(forms.ModelForm[User]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zones = [(zone, zone) for zone in sorted(zone_names())]
+        zones = zone_choices()
         self.fields["time_zone"].choices = [("", _("As the site")), *zones]  # type: ignore[attr-defined]
 
 

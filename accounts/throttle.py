@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
 from accounts import audit
 from accounts.access import signed_in
@@ -59,37 +59,34 @@ def _is_known(username: str, address: str | None, now: datetime) -> bool:
 
 def seconds_before_refresh(request: HttpRequest) -> int:
     """The same before a refresh token is looked at: whoever sends many that are none guesses, or loops."""
-    now = timezone.now()
-    refused = AuditEntry.objects.filter(action=REFUSED, address=audit.address_of(request), at__gt=now - WINDOW)
-    return _wait(refused.order_by("-at"), PER_ADDRESS, now)
+    return _wait_after(REFUSED, request, PER_ADDRESS)
 
 
 def refuse_guesses(request: HttpRequest) -> None:
     """Raise ValidationError while no token of the first run is looked at from this address."""
-    now = timezone.now()
-    wrong = AuditEntry.objects.filter(action=SETUP_REFUSED, address=audit.address_of(request), at__gt=now - WINDOW)
-    if wait := _wait(wrong.order_by("-at"), PER_ACCOUNT_AND_ADDRESS, now):
-        minutes = -(-wait // 60)
-        sentence = ngettext(
-            "Too many wrong tokens. Try again in %(minutes)s minute.",
-            "Too many wrong tokens. Try again in %(minutes)s minutes.",
-            minutes,
-        )
-        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
+    sentence = ngettext_lazy(
+        "Too many wrong tokens. Try again in %(minutes)s minute.",
+        "Too many wrong tokens. Try again in %(minutes)s minutes.",
+        "minutes",
+    )
+    _refuse(_wait_after(SETUP_REFUSED, request, PER_ACCOUNT_AND_ADDRESS), sentence)
 
 
 def refuse_forgetful(request: HttpRequest) -> None:
     """Raise ValidationError while nobody at this address is sent another link for a new password."""
+    sentence = ngettext_lazy(
+        "You have asked too often. Try again in %(minutes)s minute.",
+        "You have asked too often. Try again in %(minutes)s minutes.",
+        "minutes",
+    )
+    _refuse(_wait_after(FORGOTTEN, request, PER_ACCOUNT_AND_ADDRESS), sentence)
+
+
+def _wait_after(action: str, request: HttpRequest, limit: int) -> int:
+    """Seconds until less than `limit` of these were done from this address lately."""
     now = timezone.now()
-    asked = AuditEntry.objects.filter(action=FORGOTTEN, address=audit.address_of(request), at__gt=now - WINDOW)
-    if wait := _wait(asked.order_by("-at"), PER_ACCOUNT_AND_ADDRESS, now):
-        minutes = -(-wait // 60)
-        sentence = ngettext(
-            "You have asked too often. Try again in %(minutes)s minute.",
-            "You have asked too often. Try again in %(minutes)s minutes.",
-            minutes,
-        )
-        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
+    done = AuditEntry.objects.filter(action=action, address=audit.address_of(request), at__gt=now - WINDOW)
+    return _wait(done.order_by("-at"), limit, now)
 
 
 def _wait(tries: QuerySet[AuditEntry], limit: int, now: datetime) -> int:
@@ -100,14 +97,18 @@ def _wait(tries: QuerySet[AuditEntry], limit: int, now: datetime) -> int:
 
 def refuse_impatient(username: str, request: HttpRequest | None) -> None:
     """Raise ValidationError while no password for `username` is looked at."""
-    if wait := seconds_to_wait(username, request):
-        minutes = -(-wait // 60)
-        sentence = ngettext(
-            "Too many wrong passwords. Try again in %(minutes)s minute.",
-            "Too many wrong passwords. Try again in %(minutes)s minutes.",
-            minutes,
-        )
-        raise ValidationError(sentence % {"minutes": minutes}, code="throttled")
+    sentence = ngettext_lazy(
+        "Too many wrong passwords. Try again in %(minutes)s minute.",
+        "Too many wrong passwords. Try again in %(minutes)s minutes.",
+        "minutes",
+    )
+    _refuse(seconds_to_wait(username, request), sentence)
+
+
+def _refuse(wait: int, sentence: Any) -> None:
+    """Raise ValidationError with the lazy `sentence`, which says how many minutes, if there are seconds to wait."""
+    if wait:
+        raise ValidationError(sentence % {"minutes": -(-wait // 60)}, code="throttled")
 
 
 def refuse_another(password: str, request: HttpRequest) -> None:

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import zone_names
+from accounts.models import zone_choices
 from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind
 from alerts.messages import sample
@@ -84,7 +84,7 @@ class RuleForm(forms.ModelForm[Rule]):
         super().__init__(*args, **kwargs)
         self.kind = kind
         self.fields["channels"].queryset = Channel.objects.exclude(kind__in=of_plans())  # type: ignore[attr-defined]
-        self.fields["time_zone"].choices = [(zone, zone) for zone in sorted(zone_names())]  # type: ignore[attr-defined]
+        self.fields["time_zone"].choices = zone_choices()  # type: ignore[attr-defined]
         if not kind.has_scope:
             for name in ("scope", "tags", "servers", "plans"):
                 del self.fields[name]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator
@@ -18,11 +19,9 @@ from django.utils.translation import gettext_lazy as _
 from accounts import encryption
 from accounts.access import Permission, can
 from accounts.models import User, validate_time_zone
-from backups.models import Plan
+from backups.models import Plan, VisibleQuerySet
 from backups.schedule import InvalidSchedule, windows_of
 from servers.models import Server, Tag
-
-LANGUAGES = [("en", "English"), ("fr", "Français")]
 
 
 def validate_windows(text: str) -> None:
@@ -45,7 +44,7 @@ class Channel(models.Model):
     name = models.CharField(_("name"), max_length=60, unique=True)
     kind = models.CharField(_("kind"), max_length=20, editable=False)  # alerts/channels/
     enabled = models.BooleanField(_("enabled"), default=True)
-    language = models.CharField(_("language"), max_length=2, choices=LANGUAGES, default="en")
+    language = models.CharField(_("language"), max_length=2, choices=settings.LANGUAGES, default="en")
     target_encrypted = models.TextField(editable=False, default="", blank=True)  # JSON, by the names of the kind's form
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -153,10 +152,7 @@ class Rule(models.Model):
         return any(begin <= minute < end or begin <= minute + week < end for begin, end in windows_of(self.quiet))
 
 
-class IncidentQuerySet(models.QuerySet["Incident"]):
-    def for_user(self, user: User | AnonymousUser) -> Self:
-        return self if can(user, Permission.BACKUP_VIEW) else self.none()
-
+class IncidentQuerySet(VisibleQuerySet):
     def open(self) -> Self:
         return self.filter(closed_at=None)
 
@@ -271,7 +267,7 @@ class Ping(models.Model):
 class MailTemplate(models.Model):
     """What a mail says, in one language, where somebody has changed it; without a row it is ours (alerts/texts.py)."""
 
-    language = models.CharField(_("language"), max_length=2, choices=LANGUAGES, unique=True)
+    language = models.CharField(_("language"), max_length=2, choices=settings.LANGUAGES, unique=True)
     subject = models.CharField(_("subject"), max_length=500)
     text = models.TextField(_("text"), max_length=20_000)
     html = models.TextField(_("HTML"), max_length=50_000)

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -24,7 +25,7 @@ from alerts.events import EventKind, sentence_of
 from alerts.filters import DeliveryFilter, IncidentFilter
 from alerts.forms import ChannelForm, RuleForm, TemplateForm
 from alerts.messages import sample
-from alerts.models import LANGUAGES, Channel, Delivery, Incident, MailTemplate, Rule
+from alerts.models import Channel, Delivery, Incident, MailTemplate, Rule
 from alerts.sandbox import BadTemplate
 from alerts.testing import send_test
 from jobs.config import config
@@ -151,7 +152,7 @@ def channels(request: HttpRequest) -> HttpResponse:
     page = Paginator(found, 50).get_page(request.GET.get("page"))
     kinds = ChannelKind.registry
     rows = [(each, kinds[each.kind].label if each.kind in kinds else each.kind) for each in page]
-    context = {"page": page, "rows": rows, "kinds": sorted(kinds.items()), "languages": LANGUAGES}
+    context = {"page": page, "rows": rows, "kinds": sorted(kinds.items()), "languages": settings.LANGUAGES}
     return render(request, "alerts/channels.html", context)
 
 
@@ -240,7 +241,7 @@ def delivery_table(deliveries: QuerySet[Delivery]) -> Iterator[tuple[object, ...
 @require(Permission.CONFIG_MANAGE)
 def template(request: HttpRequest, language: str) -> HttpResponse:
     """What mails say in one language: looked at as it would be, saved, or put back to ours."""
-    if language not in dict(LANGUAGES):
+    if language not in dict(settings.LANGUAGES):
         raise Http404
     stored = MailTemplate.objects.filter(language=language).first()
     before = audit.facts(stored) if stored else {}
@@ -258,7 +259,7 @@ def template(request: HttpRequest, language: str) -> HttpResponse:
         return redirect("alert_template", language=language)
     shown = form.cleaned_data if form.is_bound and form.is_valid() else vars(texts.template_of(language))
     context = {
-        "form": form, "meantime": meantime, "code": language, "language": dict(LANGUAGES)[language],
+        "form": form, "meantime": meantime, "code": language, "language": dict(settings.LANGUAGES)[language],
         "is_own": stored is not None, "preview": preview(shown, language),
     }  # fmt: skip
     return render(request, "alerts/template.html", context, status=400 if form.errors else 200)
@@ -276,6 +277,6 @@ def preview(shown: dict[str, Any], language: str) -> dict[str, str]:
 def _reset_template(request: HttpRequest, stored: MailTemplate | None, language: str) -> HttpResponse:
     if stored:
         stored.delete()
-        audit.record("alert_template.reset", request=request, target=dict(LANGUAGES)[language])
+        audit.record("alert_template.reset", request=request, target=dict(settings.LANGUAGES)[language])
         messages.success(request, _("Mails say again what ours say."))
     return redirect("alert_template", language=language)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import validate_time_zone, zone_names
+from accounts.models import validate_time_zone, zone_choices
 from accounts.throttle import refuse_another
 from backups import schedule
 from backups.borg.results import Unreadable, parse_key
@@ -287,7 +287,7 @@ class ScheduleForm(forms.Form):
         self.plan = plan
         zones = self.fields["time_zone"].widget
         assert isinstance(zones, forms.Select)
-        zones.choices = [(zone, zone) for zone in sorted(zone_names())]
+        zones.choices = zone_choices()
 
     @staticmethod
     def _initial(plan: Plan) -> dict[str, Any]:

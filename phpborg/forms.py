@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import zone_names
+from accounts.models import zone_choices
 from backups.models import RetentionPolicy
 from jobs.config import config, defaults, fields, is_secret
 from jobs.fields import TimeZoneField, WholeNumbersField
@@ -75,7 +75,7 @@ class SettingsForm(forms.Form):
             field.help_text = " ".join(filter(None, (str(field.help_text), bounds(name), default_words(name))))
             if isinstance(field, TimeZoneField):
                 empty = [] if field.required else [("", _("that of whoever makes the plan"))]
-                _offer(field, [*empty, *((zone, zone) for zone in sorted(zone_names()))])
+                _offer(field, [*empty, *zone_choices()])
         if policy := self.fields.get("plan_retention"):
             self._policies = list(RetentionPolicy.objects.order_by("name").values_list("name", flat=True))
             policy.widget = forms.Select()

@@ -17,6 +17,7 @@ import django
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.urls import reverse  # noqa: E402
@@ -26,7 +27,7 @@ from accounts.models import ApiToken, User  # noqa: E402
 from alerts import engine  # noqa: E402
 from alerts.channels.base import ChannelKind  # noqa: E402
 from alerts.events import EventKind  # noqa: E402
-from alerts.models import LANGUAGES, Channel, Delivery, Rule  # noqa: E402
+from alerts.models import Channel, Delivery, Rule  # noqa: E402
 from backups.models import (  # noqa: E402
     Archive,
     BackupHour,
@@ -175,7 +176,7 @@ def alerts() -> dict[str, list[dict[str, Any]]]:
         "alert_rule_edit": [{"pk": rule.pk} for rule in rules],
         "alert_channel_add": [{"kind": kind} for kind in ChannelKind.registry],
         "alert_channel_edit": [{"pk": channel.pk} for channel in channels],
-        "alert_template": [{"language": language} for language, _name in LANGUAGES],
+        "alert_template": [{"language": language} for language, _name in settings.LANGUAGES],
     }
 
 
