@@ -159,8 +159,9 @@ def kind_of(rule: Rule) -> EventKind | None:
 
 
 def sentence_of(event: str, facts: dict[str, Any]) -> str:
+    """What is about no event, as a report, brings its own."""
     found = EventKind.registry.get(event)
-    return found.sentence(facts) if found else event
+    return found.sentence(facts) if found else facts.get("sentence", event)
 
 
 def choices() -> list[tuple[str, str | Promise]]:

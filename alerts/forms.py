@@ -116,7 +116,7 @@ class ChannelForm(forms.ModelForm[Channel]):
 
     class Meta:
         model = Channel
-        fields = ["name", "enabled", "language"]
+        fields = ["name", "enabled", "language", "report"]
 
     def __init__(self, *args: Any, kind: type[ChannelKind], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,12 +128,12 @@ class ChannelForm(forms.ModelForm[Channel]):
                 field.help_text = _("Kept, and not shown. Empty: as it is.")
             self.fields[name] = field
         if kind.of_plans:
+            del self.fields["report"]
             self.fields["plans"] = PlansField(
                 label=_("Plans"), required=True, help_text=_("As server/plan, one per line.")
             )
             if self.instance.pk:
-                pinged = Plan.objects.filter(pings__channel=self.instance).select_related("server")
-                self.initial["plans"] = [plan.full_name for plan in pinged]
+                self.initial["plans"] = [plan.full_name for plan in self.instance.plans.select_related("server")]
 
     def save(self, commit: bool = True) -> Channel:
         channel = super().save(commit)

@@ -20,13 +20,14 @@ def message_of(rule: Rule, incidents: Sequence[Incident]) -> dict[str, Any]:
     return {
         "rule": rule.name,
         "severity": rule.severity,
-        "items": [
-            {
-                "subject": each.subject, "name": each.name, "event": each.event, "facts": each.facts,
-                "since": stamp(each.opened_at), "until": stamp(each.closed_at),
-            }
-            for each in incidents[:MOST_TOLD]
-        ],
+        "items": [item_of(each) for each in incidents[:MOST_TOLD]],
+    }
+
+
+def item_of(incident: Incident) -> dict[str, Any]:
+    return {
+        "subject": incident.subject, "name": incident.name, "event": incident.event, "facts": incident.facts,
+        "since": stamp(incident.opened_at), "until": stamp(incident.closed_at),
     }  # fmt: skip
 
 
@@ -61,6 +62,8 @@ def title(delivery: Delivery, items: Sequence[dict[str, Any]]) -> str:
     rule = delivery.message.get("rule", "")
     if delivery.kind == Delivery.Kind.TEST:
         return _("phpBorg: a test of the channel “%(name)s”") % {"name": delivery.channel.name}
+    if delivery.kind == Delivery.Kind.REPORT:
+        return str(delivery.message["title"])
     if delivery.count == 1 and items:
         about = items[0]["name"]
     else:

@@ -15,6 +15,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts import encryption
 from accounts.access import Permission, can
@@ -41,11 +42,23 @@ class ManagedQuerySet(models.QuerySet[Any]):
 class Channel(models.Model):
     """A way to tell somebody. Where it leads is encrypted, and shown to nobody again."""
 
+    class Report(models.TextChoices):
+        DAILY = "daily", pgettext_lazy("report", "daily")
+        WEEKLY = "weekly", pgettext_lazy("report", "weekly")
+
     name = models.CharField(_("name"), max_length=60, unique=True)
     kind = models.CharField(_("kind"), max_length=20, editable=False)  # alerts/channels/
     enabled = models.BooleanField(_("enabled"), default=True)
     language = models.CharField(_("language"), max_length=2, choices=settings.LANGUAGES, default="en")
     target_encrypted = models.TextField(editable=False, default="", blank=True)  # JSON, by the names of the kind's form
+    plans: models.ManyToManyField[Plan, Any] = models.ManyToManyField(  # of kinds that are told of each run
+        Plan, through="Ping", verbose_name=_("plans"), blank=True, related_name="+"
+    )
+    report = models.CharField(
+        _("report"), max_length=10, choices=Report.choices, blank=True, default="",
+        help_text=_("How backups went, what is wrong and how much room is left: at 7 o'clock, weekly on Mondays."),
+    )  # fmt: skip
+    reported_on = models.DateField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ManagedQuerySet.as_manager()
@@ -210,6 +223,7 @@ class Delivery(models.Model):
         RECOVERY = "recovery", _("recovery")
         TEST = "test", _("test")
         PING = "ping", _("ping")
+        REPORT = "report", _("report")
 
     class Status(models.TextChoices):
         WAITING = "waiting", _("waiting")

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
@@ -45,7 +46,7 @@ def may_reach(text: str) -> bool:
 
 
 class Watch:
-    """Over all connections that one thread opens."""
+    """Over all connections of one thread, and of those that it hands its context to."""
 
     def __init__(self) -> None:
         self.was_refused = False
@@ -80,7 +81,7 @@ class Watch:
                 os.close(self._descriptors.pop())
 
 
-_here = threading.local()
+_here: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @cache
@@ -88,7 +89,7 @@ def _listen() -> None:
     """Python tells of every connection before it is made (PEP 578). Such a hook stays for ever, so there is one."""
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event in ("socket.connect", "socket.sendto") and (watch := getattr(_here, "watch", None)):
+        if event in ("socket.connect", "socket.sendto") and (watch := _here.get()):
             watch.judge(*args[:2])
 
     sys.addaudithook(hook)
@@ -105,7 +106,7 @@ def watched() -> Iterator[Watch]:
     end = threading.Timer(PATIENCE_FOR_ALL_SECONDS, watch.cut)
     end.daemon = True
     end.start()
-    _here.watch = watch
+    token = _here.set(watch)
     try:
         yield watch
     except Exception as error:
@@ -115,7 +116,7 @@ def watched() -> Iterator[Watch]:
             raise NotDeliveredYet(TOO_SLOW) from error
         raise
     finally:
-        del _here.watch
+        _here.reset(token)
         end.cancel()
         watch.end()
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from alerts import engine, pinging
+from alerts import engine, pinging, report
 from alerts.models import Delivery, Incident
 from jobs.periodic import every, meanwhile
 
@@ -19,6 +19,11 @@ def look() -> None:
 @every(seconds=20)
 def ping() -> None:
     pinging.look()
+
+
+@every(seconds=60)
+def tell_reports() -> None:
+    report.look()
 
 
 @every(seconds=20)

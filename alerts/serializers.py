@@ -8,10 +8,12 @@ from accounts.strict import StrictModelSerializer
 from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind, sentence_of
 from alerts.models import Channel, Delivery, Incident, Rule
+from alerts.pinging import set_pings
 from backups.models import Plan
 from jobs.starting import validated
 from servers.models import Server, Tag
 
+NO_REPORT = "A channel of this kind takes no reports."
 STAYS = "This stays as it is. Add another one."
 
 
@@ -81,12 +83,16 @@ class ChannelSerializer(StrictModelSerializer[Channel]):
     kind = serializers.CharField(max_length=20, help_text="`mail` or `webhook`, for example; it stays.")
     target = serializers.DictField(
         write_only=True, required=False,
-        help_text="Where it leads, all of it: `to` of mail, `url` and `secret` of a webhook. Never shown again.",
+        help_text="Where it leads, all of it: `to` of mail, `url` of others, `secret` of a webhook. Never shown again.",
+    )  # fmt: skip
+    plans = serializers.PrimaryKeyRelatedField(
+        queryset=Plan.objects.all(), many=True, required=False,
+        help_text="Of a channel of the kind `ping`: those whose runs are told. Others have none: they stand in rules.",
     )  # fmt: skip
 
     class Meta:
         model = Channel
-        fields = ["id", "name", "kind", "enabled", "language", "target", "created_at"]
+        fields = ["id", "name", "kind", "enabled", "language", "report", "plans", "target", "created_at"]
         read_only_fields = ["created_at"]
 
     def validate_kind(self, kind: str) -> str:
@@ -103,6 +109,12 @@ class ChannelSerializer(StrictModelSerializer[Channel]):
                 attrs["target"] = validated(kind.form, attrs.get("target") or {})
             except serializers.ValidationError as error:
                 raise serializers.ValidationError({"target": error.detail}) from error
+        if kind and kind.of_plans and not attrs.get("plans", self.instance and self.instance.plans.exists()):
+            raise serializers.ValidationError({"plans": ["Name at least one."]})
+        if kind and not kind.of_plans and attrs.get("plans"):
+            raise serializers.ValidationError({"plans": ["Rules say of what this kind of channel is told."]})
+        if kind and kind.of_plans and attrs.get("report"):
+            raise serializers.ValidationError({"report": [NO_REPORT]})
         return attrs
 
     def create(self, validated_data: dict[str, Any]) -> Channel:
@@ -110,12 +122,14 @@ class ChannelSerializer(StrictModelSerializer[Channel]):
         return self.update(channel, validated_data)
 
     def update(self, instance: Channel, validated_data: dict[str, Any]) -> Channel:
-        target = validated_data.pop("target", None)
+        target, plans = validated_data.pop("target", None), validated_data.pop("plans", None)
         for name, value in validated_data.items():
             setattr(instance, name, value)
         if target is not None:
             instance.set_target(target)
         instance.save()
+        if plans is not None:
+            set_pings(instance, plans)
         return instance
 
 

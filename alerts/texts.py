@@ -17,23 +17,22 @@ class Template:
 
 
 SUBJECT = "[{{ severity_label }}] {{ title }}"
-TEXT = """{{ title }}
-
-{%% if kind == "test" %%}%(test)s{%% else %%}{%% for item in items %%}* {{ item.name }}
-  {{ item.sentence }}
-  %(since)s {{ item.since_local }}{%% if item.until %%}, %(until)s {{ item.until_local }}{%% endif %%}
+BODY = """{%% if kind == "test" %%}%(test)s{%% else %%}{%% for item in items %%}* {{ item.name }}
+  {{ item.sentence }}{%% if item.since %%}
+  %(since)s {{ item.since_local }}{%% if item.until %%}, %(until)s {{ item.until_local }}{%% endif %%}{%% endif %%}
 {%% endfor %%}{%% if more %%}
 %(more)s
 {%% endif %%}{%% endif %%}
 %(look)s {{ address }}
 """
+TEXT = "{{ title }}\n\n" + BODY
 HTML = """<html><body>
 <h2>{{ title }}</h2>
 {%% if kind == "test" %%}<p>%(test)s</p>{%% else %%}
 <ul>{%% for item in items %%}
-<li><b>{{ item.name }}</b><br>{{ item.sentence }}<br>
+<li><b>{{ item.name }}</b><br>{{ item.sentence }}{%% if item.since %%}<br>
 <small>%(since)s {{ item.since_local }}{%% if item.until %%}, %(until)s {{ item.until_local }}{%% endif %%}</small>
-</li>{%% endfor %%}
+{%% endif %%}</li>{%% endfor %%}
 </ul>
 {%% if more %%}<p>%(more)s</p>{%% endif %%}{%% endif %%}
 <p>%(look)s <a href="{{ address }}">{{ address }}</a></p>
@@ -62,3 +61,8 @@ def rendered(template: Template, words: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text and HTML. Raises BadTemplate."""
     subject = " ".join(render(template.subject, words).split())[:SUBJECT_LENGTH]
     return subject, render(template.text, words), render(template.html, words, html=True)
+
+
+def body(language: str, words: dict[str, Any]) -> str:
+    """Our text for whatever shows its title by itself."""
+    return render(BODY % WORDS[language], words)

@@ -101,7 +101,7 @@ class ChannelViewSet(Audited):
     permissions: ClassVar[dict[str, Permission | None]] = {**MANAGE, "test": Permission.CONFIG_MANAGE}
 
     def get_queryset(self) -> QuerySet[Channel]:
-        return Channel.objects.for_user(self.request.user).order_by("name")
+        return Channel.objects.for_user(self.request.user).prefetch_related("plans").order_by("name")
 
     @extend_schema(summary="Send a test", request=None, responses=ONE_JOB)
     @action(detail=True, methods=["post"])

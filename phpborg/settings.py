@@ -487,11 +487,17 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "nobody": {"class": "logging.NullHandler"},
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
         # Its INFO lines tell of every channel and packet; what matters reaches the job's own log.
         "paramiko": {"level": "WARNING"},
         "django_eventstream": {"level": "WARNING"},
+        # They say where messages go to, with the tokens in it; alerts/channels/services.py listens.
+        "apprise": {"handlers": ["nobody"], "propagate": False},
+        "urllib3": {"handlers": ["nobody"], "propagate": False},
     },
 }

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts.models import AuditEntry
 from alerts import engine, pinging
 from alerts.models import Channel, Ping
 from backups.models import Plan
@@ -83,3 +84,20 @@ def test_its_plans_are_named_on_its_page(as_admin: Client, plan: Plan) -> None:
     kept = {**form, "url": "", "plans": "web-1/files"}
     assert as_admin.post(f"/alerts/channels/{channel.pk}", kept).status_code == 302
     assert Ping.objects.count() == 1
+
+
+def test_its_plans_are_named_over_the_api(api_admin: APIClient, plan: Plan, mail: Channel) -> None:
+    """Red without `plans` in the serializer: a channel that nobody is told by could be made, and no other."""
+    body = {"name": "dog", "kind": "ping", "target": {"url": "https://hc.example/t0ken"}}
+    assert api_admin.post("/api/alert-channels", body).json()["error"]["fields"] == {"plans": ["Name at least one."]}
+    answer = api_admin.post("/api/alert-channels", {**body, "plans": [plan.pk]})
+    assert (answer.status_code, answer.json()["plans"]) == (201, [plan.pk])
+    assert AuditEntry.objects.get(action="alert_channel.added").detail["after"]["plans"] == ["web-1/files"]
+    path = f"/api/alert-channels/{answer.json()['id']}"
+    assert api_admin.patch(path, {"enabled": False}).json()["plans"] == [plan.pk]
+    assert api_admin.patch(path, {"plans": []}).status_code == 400
+    assert api_admin.patch(path, {"report": "daily"}).status_code == 400
+    assert api_admin.patch(f"/api/alert-channels/{mail.pk}", {"plans": [plan.pk]}).status_code == 400
+    rule = {"name": "r", "event": "backup_failed", "channels": [answer.json()["id"]]}
+    assert api_admin.post("/api/alert-rules", rule).status_code == 400
+    assert Ping.objects.get().plan == plan

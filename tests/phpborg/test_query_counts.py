@@ -25,7 +25,7 @@ MOST = 12
 PAGED = {
     "servers": 6, "servers/{server}/backups": 6, "backups": 3, "archives": 6, "repositories": 6, "storage-pools": 5,
     "sources": 5, "plans": 6, "restore-tests": 5, "jobs": 3, "logs": 3, "tokens": 4, "users": 6, "audit": 3,
-    "stats/efficiency": 6, "alerts": 5, "alert-rules": 9, "alert-channels": 5, "alert-deliveries": 5,
+    "stats/efficiency": 6, "alerts": 5, "alert-rules": 9, "alert-channels": 6, "alert-deliveries": 5,
 }  # fmt: skip
 WHOLE = {"roles": 6, "jobs/running": 3, "jobs/{job}/log": 4, "stats/dashboard": 10, "stats/server/{server}": 7}
 # What is no list: what must be asked for something (FILTERS), streams, one's own account, the description of the API.
