@@ -2,9 +2,9 @@
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
+from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, OverflowMode, plugins
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -25,17 +25,32 @@ NO_OPTIONS = frozenset(("attach", "template", "redirect", "retry", "wait", "cto"
 TYPES = {Rule.Severity.CRITICAL: NotifyType.FAILURE, Rule.Severity.WARNING: NotifyType.WARNING}
 
 
-def service_of(url: str) -> Apprise | None:
-    """Apprise with one address; None if it makes nothing of it."""
+def parts_of(url: str) -> dict[str, Any]:
+    """An address as Apprise itself reads it, so that what is judged is what is used. Raises ValidationError."""
+    parts: dict[str, Any] | None = (
+        plugins.url_to_dict(url) if url.isprintable() else None  # type: ignore[no-untyped-call]
+    )
+    if not parts or parts["schema"] not in SERVICES:
+        known = ", ".join(sorted(SERVICES))
+        raise ValidationError(
+            _("It must begin with one of these, and “://”, and be whole: %(known)s.") % {"known": known}
+        )
+    if refused := sorted(NO_OPTIONS & parts["qsd"].keys()):
+        raise ValidationError(_("This may not stand in it: %(names)s.") % {"names": ", ".join(refused)})
+    # Of what is too long for a service the beginning arrives: refused, it would be told to nobody.
+    return {"overflow": OverflowMode.TRUNCATE, **parts}
+
+
+def service_of(url: str) -> Apprise:
+    """Apprise with this one service. Raises ValidationError."""
     # Without a time limit of its own it connects in the thread that is watched (alerts/outbound.py cuts it off).
     asset = AppriseAsset(
         app_id="phpBorg", app_desc="phpBorg", http_redirects=False, storage_mode="memory", service_timeout=0
     )
-    service = Apprise(asset=asset)
-    # Of what is too long for a service the beginning arrives: refused, it would be told to nobody.
-    is_asked = "overflow" in dict(parse_qsl(urlsplit(url).query))
-    whole = url if is_asked else f"{url}{'&' if urlsplit(url).query else '?'}overflow=truncate"
-    return service if service.add(whole) else None
+    plugin = Apprise.instantiate(parts_of(url), asset=asset)
+    if plugin is None:
+        raise ValidationError(_("Something is missing in it, or too much. Look it up at appriseit.com."))
+    return Apprise(plugin, asset=asset)
 
 
 class ServiceField(forms.CharField):
@@ -43,19 +58,8 @@ class ServiceField(forms.CharField):
 
     def clean(self, value: Any) -> str:
         text: str = super().clean(value)
-        if not text:
-            return text
-        try:
-            parts = urlsplit(text)
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme.lower() not in SERVICES or not text.isprintable():
-            known = ", ".join(sorted(SERVICES))
-            raise ValidationError(_("It must begin with one of these, and “://”: %(known)s.") % {"known": known})
-        if refused := sorted(NO_OPTIONS & {name.lower() for name, _value in parse_qsl(parts.query, True)}):
-            raise ValidationError(_("This may not stand in it: %(names)s.") % {"names": ", ".join(refused)})
-        if not service_of(text):
-            raise ValidationError(_("Something is missing in it, or too much. Look it up at appriseit.com."))
+        if text:
+            service_of(text)
         return text
 
 
@@ -79,9 +83,10 @@ class Service(ChannelKind):
         return {self.target["url"], rest, *(each for each in parts if len(each) > 3)}
 
     def send(self, delivery: Delivery, words: dict[str, Any]) -> None:
-        service = service_of(self.target["url"])
-        if not service:
-            raise NotDelivered("This version of Apprise does not know such an address.")
+        try:
+            service = service_of(self.target["url"])
+        except ValidationError as error:
+            raise NotDelivered(f"Apprise takes its address no more. {error.message}") from error
         kind = TYPES.get(words["severity"], NotifyType.INFO)
         if delivery.kind == Delivery.Kind.RECOVERY:
             kind = NotifyType.SUCCESS

@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts.models import User
 from alerts import engine, outbound
+from alerts.channels.services import service_of
 from alerts.models import Channel, Delivery
 from alerts.testing import send_test
 from backups.models import Plan
@@ -79,6 +80,10 @@ def test_a_service_inside_is_refused(admin: User, settings: Any) -> None:
         ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/?template=/etc/passwd", "may not stand in it: template"),
         ("ntfys://example.org/topic?Attach=http://10.0.0.1/", "may not stand in it: attach"),
         ("ntfys://example.org/topic?redirect=yes", "may not stand in it: redirect"),
+        # As Apprise reads it, and urllib does not.
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#a?template=/etc/passwd", "stand in it: template"),
+        ("ntfys://example.org/topic?priority=low;attach=/etc/passwd", "may not stand in it: attach"),
+        ("https://hooks.example.org/?url=dbus://", "must begin with one of these"),
     ],
 )  # fmt: skip
 def test_addresses_that_reach_for_something_else(as_admin: Client, url: str, sentence: str) -> None:
@@ -86,6 +91,19 @@ def test_addresses_that_reach_for_something_else(as_admin: Client, url: str, sen
     answer = as_admin.post("/alerts/channels/add/apprise", form)
     assert answer.status_code == 400
     assert sentence in answer.content.decode()
+
+
+def test_one_address_is_one_service() -> None:
+    """Red with Apprise.add(), which takes several addresses out of one text: the second one is judged by nobody."""
+    found = service_of("ntfys://example.org/topic,syslog://")
+    assert [service.service_name for service in found] == ["ntfy"]
+
+
+def test_what_is_too_long_for_a_service_is_cut() -> None:
+    """Red without `overflow`: Telegram refuses it, and the alert is told to nobody."""
+    url = "tgram://123456789:abcdefg_hijklmnop/lead2gold/"
+    assert next(iter(service_of(url))).overflow_mode == "truncate"
+    assert next(iter(service_of(f"{url}?overflow=split"))).overflow_mode == "split"
 
 
 @pytest.mark.parametrize(
