@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const LOG_LINES_SHOWN = 1000; // each morph has the whole page styled anew: its pantry stands beside the body
+  const LOG_LINES_SHOWN = 500; // each morph has the whole page styled anew: its pantry stands beside the body
 
   // --- Copy buttons ---------------------------------------------------------------------------
   document.addEventListener("click", async (event) => {

@@ -21,6 +21,7 @@ from backups.proposal import proposal_for
 from backups.runners.import_ import ImportRepository
 from backups.runners.init import InitRepository
 from backups.runners.keys import GiveKey
+from servers.models import Server
 
 POOLS_SHOWN = 100
 MAKING = (InitRepository.type, ImportRepository.type)
@@ -34,7 +35,9 @@ def index(request: HttpRequest) -> HttpResponseBase:
     if without_kit:
         repositories = repositories.without_stored_kit()
     if search := asked_for(request):
-        repositories = repositories.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
+        # Not by a join: the database would look each server up, one for each repository.
+        named = Server.objects.filter(name__icontains=search)
+        repositories = repositories.filter(Q(name__icontains=search) | Q(server__in=named))
     repositories = ordered(repositories, request, "name", "original_bytes", "deduplicated_bytes")
     if is_csv(request):
         return as_csv("repositories", table(repositories))
