@@ -22,7 +22,7 @@ TEXT
     exit 2
 }
 
-embedded='' parts=web,worker,scheduler workers=3 places='' site=http://localhost:8000 mounts=''
+embedded='' parts=web,worker,scheduler workers=3 places='' site=http://localhost:8000 mounts='' changed=()
 while [ $# -gt 0 ]; do
     case $1 in
         --embedded) embedded=1 ;;
@@ -129,17 +129,28 @@ wanted_units() {
     if has_part worker; then seq -f 'phpborg-worker@%g.service' "$workers"; fi
 }
 
+# What runs already gets a drop-in when it is started anew: drop_in UNIT FILE <TEXT
+drop_in() {
+    local file=$UNITS/$1.service.d/$2
+    install -D -m 644 /dev/stdin "$file.new"
+    if cmp --silent "$file.new" "$file"; then
+        rm "$file.new"
+    else
+        mv "$file.new" "$file"
+        changed+=("${1/@/@*}.service")
+    fi
+}
+
 serve_places() {
-    local folder=$UNITS/phpborg-worker@.service.d
-    install -d "$folder"
-    printf '[Service]\nExecStart=\nExecStart=%s/current/deploy/run worker %s\n' "$OPT" "${places//,/ }" >"$folder/20-places.conf"
+    printf '[Service]\nExecStart=\nExecStart=%s/current/deploy/run worker %s\n' "$OPT" "${places//,/ }" |
+        drop_in phpborg-worker@ 20-places.conf
 }
 
 allow_mounts() {
     packages mounts
     local unit
     for unit in phpborg-worker@ phpborg-scheduler phpborg-serve; do
-        install -D -m 644 "$RELEASE/deploy/systemd/mounts.conf" "$UNITS/$unit.service.d/50-mounts.conf"
+        drop_in "$unit" 50-mounts.conf <"$RELEASE/deploy/systemd/mounts.conf"
     done
 }
 
@@ -179,6 +190,7 @@ first_run() {
     fi
 }
 
+need_git
 before=$(current_release)
 if [ -n "$before" ] && [ "$(basename "$before")" != "$(version_of_tree)" ]; then
     say "$(basename "$before") is installed here: upgrading it."
@@ -199,6 +211,8 @@ if has_systemd; then
     systemctl daemon-reload
     systemctl --quiet enable phpborg.target "${units[@]}"
     if has_part web; then systemctl start phpborg-backup.timer; fi
+    # Without waiting: a worker ends its job first.
+    if [ ${#changed[@]} -gt 0 ]; then systemctl --no-block try-restart "${changed[@]}"; fi
 fi
 start_services
 if [[ $site == https://* ]] && has_part web; then make_proxy; fi
