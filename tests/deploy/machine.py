@@ -231,7 +231,8 @@ class Booted(Machine):
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        wait_until(lambda: not (self._group / "cgroup.procs").read_text(), seconds=20, what="The machine's end")
+        events = self._group / "cgroup.events"
+        wait_until(lambda: "populated 0" in events.read_text(), seconds=20, what="The machine's end")
         for folder, _folders, _files in os.walk(self._group, topdown=False):
             Path(folder).rmdir()
 
@@ -384,7 +385,7 @@ class TestMachine:
         """Red when rollback.sh leaves the newer release's table, or loses the archive that was made meanwhile."""
         older = machine.release
         tree = machine.shared / "newer"
-        subprocess.run(["git", "clone", "-q", ROOT, tree], check=True)
+        subprocess.run(["git", "clone", "-q", machine.shared / "tree", tree], check=True)
         commit(tree, "9998_newer.py", NEWER)
         machine.rest()
         machine.run(f"{tree}/deploy/install.sh")  # which finds the older one, and upgrades it
@@ -420,7 +421,7 @@ class TestMachine:
         """Red when rollback.sh leaves half of what it has taken back, or takes the dump without being asked."""
         older, before = machine.release, archives(machine)
         tree = machine.shared / "final"
-        subprocess.run(["git", "clone", "-q", ROOT, tree], check=True)
+        subprocess.run(["git", "clone", "-q", machine.shared / "tree", tree], check=True)
         pretend(machine, tree, "9998_final.py", FINAL)
         machine.rest()
         machine.run(f"{tree}/deploy/upgrade.sh")
