@@ -212,7 +212,11 @@ make_database
 switch_to "$RELEASE"
 if [ -n "$places" ]; then serve_places; fi
 if [ -n "$mounts" ]; then allow_mounts; fi
-if has_part web; then phpborg migrate --verbosity 0; fi
+if has_part web; then
+    phpborg migrate --verbosity 0
+else # a worker that finds no database would be started again and again, and nobody told
+    phpborg check_release || die "The machine with the web process is installed first, and /etc/phpborg/env must lead to the same database."
+fi
 if has_systemd; then
     mapfile -t units < <(wanted_units)
     if has_part web; then units+=(phpborg-backup.timer); fi
