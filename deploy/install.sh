@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs phpBorg on one Debian 12 machine, or one part of it on one of several (deploy/README.md). It may be run again:
-# what is there stays. A newer tree on a machine that has an older release is an upgrade, and goes the way of upgrade.sh.
+# what is there stays. A newer tree on a machine that has an older release is an upgrade, and goes the way of upgrade.sh
+# before anything else.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,7 +12,7 @@ usage: deploy/install.sh [--embedded] [--parts web,worker,scheduler] [--workers 
 
   --embedded     one unit, SQLite, and the Redis that phpBorg brings; otherwise Debian's MariaDB and Redis
   --parts LIST   what of phpBorg runs on this machine (all of it); for several machines put /etc/phpborg/env here first
-  --workers N    how many workers (3)
+  --workers N    how many workers (3, or as many as there are)
   --places LIST  which of WORKER_PLACES the workers of this machine serve (all), separated by commas
   --site URL     the address that people use (http://localhost:8000); with https:// nginx is put in front,
                  without it the web process listens on that port, of this machine alone
@@ -22,7 +23,7 @@ TEXT
     exit 2
 }
 
-embedded='' parts=web,worker,scheduler workers=3 places='' site=http://localhost:8000 mounts=''
+embedded='' parts=web,worker,scheduler workers='' places='' site=http://localhost:8000 mounts='' changed=() words=$#
 while [ $# -gt 0 ]; do
     case $1 in
         --embedded) embedded=1 ;;
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $workers =~ ^[0-9]+$ ]] || die "--workers takes a number."
+[[ $workers =~ ^[0-9]*$ ]] || die "--workers takes a number."
 [[ $site =~ ^(https://[A-Za-z0-9.-]+|http://[A-Za-z0-9.-]+(:[0-9]+)?)$ ]] || die "--site takes an address, as https://backup.example.org."
 [[ $places =~ ^[A-Za-z0-9_,-]*$ ]] || die "--places takes names, separated by commas."
 for part in ${parts//,/ }; do
@@ -89,7 +90,7 @@ write_env() {
                 echo "DATABASE_URL=mysql://phpborg@/phpborg?unix_socket=/run/mysqld/mysqld.sock"
                 echo "REDIS_URL=unix:///run/phpborg-redis/redis.sock?db=0"
             else
-                echo "PHPBORG_WORKERS=$workers"
+                echo "PHPBORG_WORKERS=${workers:-3}"
             fi
         } >"$ENV_FILE.new"
         mv "$ENV_FILE.new" "$ENV_FILE"
@@ -126,20 +127,37 @@ wanted_units() {
     esac
     if has_part web; then echo phpborg-web.service; fi
     if has_part scheduler; then echo phpborg-scheduler.service; fi
-    if has_part worker; then seq -f 'phpborg-worker@%g.service' "$workers"; fi
+    # Nobody says how many: as many as there are.
+    if has_part worker && { [ -n "$workers" ] || ! compgen -G "$UNITS/phpborg.target.wants/phpborg-worker@*" >/dev/null; }; then
+        seq -f 'phpborg-worker@%g.service' "${workers:-3}"
+    fi
+}
+
+# What runs already gets a drop-in when it is started anew: drop_in UNIT FILE <TEXT
+drop_in() {
+    local file=$UNITS/$1.service.d/$2
+    install -D -m 644 /dev/stdin "$file.new"
+    if cmp --silent "$file.new" "$file"; then
+        rm "$file.new"
+    else
+        mv "$file.new" "$file"
+        changed+=("${1/@/@*}.service")
+    fi
 }
 
 serve_places() {
-    local folder=$UNITS/phpborg-worker@.service.d
-    install -d "$folder"
-    printf '[Service]\nExecStart=\nExecStart=%s/current/deploy/run worker %s\n' "$OPT" "${places//,/ }" >"$folder/20-places.conf"
+    drop_in phpborg-worker@ 20-places.conf <<TEXT
+[Service]
+ExecStart=
+ExecStart=$OPT/current/deploy/run worker ${places//,/ }
+TEXT
 }
 
 allow_mounts() {
     packages mounts
     local unit
     for unit in phpborg-worker@ phpborg-scheduler phpborg-serve; do
-        install -D -m 644 "$RELEASE/deploy/systemd/mounts.conf" "$UNITS/$unit.service.d/50-mounts.conf"
+        drop_in "$unit" 50-mounts.conf <"$RELEASE/deploy/systemd/mounts.conf"
     done
 }
 
@@ -179,10 +197,12 @@ first_run() {
     fi
 }
 
+need_git
 before=$(current_release)
 if [ -n "$before" ] && [ "$(basename "$before")" != "$(version_of_tree)" ]; then
     say "$(basename "$before") is installed here: upgrading it."
-    exec "$TREE/deploy/upgrade.sh"
+    "$TREE/deploy/upgrade.sh"
+    [ "$words" -gt 0 ] || exit 0
 fi
 
 make_user
@@ -192,13 +212,19 @@ make_database
 switch_to "$RELEASE"
 if [ -n "$places" ]; then serve_places; fi
 if [ -n "$mounts" ]; then allow_mounts; fi
-if has_part web; then phpborg migrate --verbosity 0; fi
+if has_part web; then
+    phpborg migrate --verbosity 0
+else # a worker that finds no database would be started again and again, and nobody told
+    phpborg check_release || die "The machine with the web process is installed first, and /etc/phpborg/env must lead to the same database."
+fi
 if has_systemd; then
     mapfile -t units < <(wanted_units)
     if has_part web; then units+=(phpborg-backup.timer); fi
     systemctl daemon-reload
     systemctl --quiet enable phpborg.target "${units[@]}"
     if has_part web; then systemctl start phpborg-backup.timer; fi
+    # Without waiting: a worker ends its job first.
+    if [ ${#changed[@]} -gt 0 ]; then systemctl --no-block try-restart "${changed[@]}"; fi
 fi
 start_services
 if [[ $site == https://* ]] && has_part web; then make_proxy; fi

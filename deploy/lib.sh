@@ -30,6 +30,11 @@ in_env() { sed -n "s/^$1=//p" "$ENV_FILE" | tail -n 1; }
 
 current_release() { readlink -e "$OPT/current" 2>/dev/null || true; }
 
+# Of a clone git tells the commit; without it each one would be called 0.1.0, and no upgrade would happen.
+need_git() {
+    if [ -e "$TREE/.git" ] && ! command -v git >/dev/null; then "$TREE/scripts/install-packages" git; fi
+}
+
 # 0.1.0-0123456789ab, or where the tree is no git clone 0.1.0.
 version_of_tree() {
     local number commit
@@ -178,7 +183,7 @@ dump_to() {
 is_whole() {
     gzip -t "$1" || return 1
     # mariadb-dump says at its end that it came to it; SQLite's file is checked by load_database.
-    case $(gzip -dc "$1" | head -c 15 | tr -d '\0') in
+    case $(gzip -dc "$1" 2>/dev/null | head -c 15 | tr -d '\0') in # which closes the pipe, and below systemd gzip says so
         'SQLite format 3') ;;
         *) gzip -dc "$1" | tail -n 1 | grep -q '^-- Dump completed' ;;
     esac

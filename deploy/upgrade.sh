@@ -9,6 +9,7 @@ only_root
 before=$(current_release)
 [ -n "$before" ] || die "Nothing is installed here: deploy/install.sh."
 
+need_git
 build_release # while the old one still works
 if [ "$before" = "$RELEASE" ]; then
     say "$(basename "$RELEASE") is what runs here already."

@@ -43,6 +43,8 @@ def become(program: str, *options: str) -> NoReturn:
     # The options of a file come first, or not at all; the database's name comes last.
     first = [word for word in login if word.startswith("--defaults-file=")]
     rest = [word for word in login if word not in first]
+    if wanted["OPTIONS"].get("ssl"):
+        rest.append("--ssl-verify-server-cert")
     connection.close()
     try:
         os.execvpe(program, [program, *first, *rest, *options, name], {**os.environ, **(env or {})})  # noqa: S606

@@ -170,8 +170,11 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
+    _options = DATABASES["default"].get("OPTIONS", {})
+    if _ca := _options.pop("ssl_ca", ""):  # TLS, with the machine that the address names and no other
+        _options |= {"ssl": {"ca": _ca}, "ssl_mode": "VERIFY_IDENTITY"}
     DATABASES["default"]["OPTIONS"] = {
-        **DATABASES["default"].get("OPTIONS", {}),
+        **_options,
         "charset": "utf8mb4",
         "init_command": "SET sql_mode='STRICT_TRANS_TABLES'",
         "isolation_level": "read committed",

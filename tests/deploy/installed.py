@@ -143,8 +143,10 @@ def test_from_nothing_to_a_first_backup_and_through_an_upgrade_and_back(
     installed.stop()
 
     newer = installed.release("2.0", **{"9998_newer": NEWER})
-    installed.run(newer / "deploy/install.sh", *words)  # finds the older one, and upgrades it
+    installed.run(newer / "deploy/install.sh", *words, "--places", "default")  # finds the older one, and upgrades it
     assert installed.current == newer
+    places = installed.root / "etc/systemd/system/phpborg-worker@.service.d/20-places.conf"
+    assert places.read_text().endswith("/run worker default\n")  # and does what else was asked for
     assert "phpborg_newer" in installed.tables()
     refused = installed.try_to(first / "deploy/upgrade.sh")  # red without check_release: the old code on a new database
     assert refused.returncode != 0

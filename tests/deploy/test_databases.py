@@ -82,6 +82,14 @@ def test_a_database_of_a_newer_release_is_refused(database: BaseDatabaseWrapper)
         call_command("check_release")
 
 
+def test_a_database_that_is_away_is_said_in_a_sentence(database: BaseDatabaseWrapper, tmp_path: Path) -> None:
+    """Red when install.sh shows a traceback of it."""
+    database.close()
+    database.settings_dict["NAME"] = tmp_path / "nowhere" / "db.sqlite3"
+    with pytest.raises(CommandError, match=r"The database cannot be used \(.*\)\. Does it run"):
+        call_command("check_release")
+
+
 def test_half_a_file_is_refused(
     database: BaseDatabaseWrapper,
     tmp_path: Path,

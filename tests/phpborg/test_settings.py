@@ -182,6 +182,15 @@ def test_mariadb_is_strict_speaks_every_script_and_reads_what_is_committed(tmp_p
     assert (options["unix_socket"], int(options["connect_timeout"])) == ("/run/x.sock", 7)
 
 
+def test_mariadb_on_another_machine_must_show_its_certificate(tmp_path: Path) -> None:
+    """Red without `ssl_mode`: the driver speaks without TLS, and `REQUIRE SSL` lets nobody in."""
+    url = "mysql://borg@db.example/phpborg?ssl_ca=/etc/phpborg/database.pem"
+    [databases] = read(tmp_path, "DATABASES", **NEEDED, DATABASE_URL=url)
+    options = databases["default"]["OPTIONS"]
+    assert (options["ssl"], options["ssl_mode"]) == ({"ca": "/etc/phpborg/database.pem"}, "VERIFY_IDENTITY")
+    assert "ssl_ca" not in options
+
+
 @pytest.mark.parametrize(
     ("url", "eventstream", "connection"),
     [
@@ -194,8 +203,8 @@ def test_mariadb_is_strict_speaks_every_script_and_reads_what_is_committed(tmp_p
         ),
         ("unix:///run/redis.sock?db=3", {"unix_socket_path": "/run/redis.sock", "db": 3}, UnixDomainSocketConnection),
         (
-            "rediss://redis.example:6379/1",
-            {"host": "redis.example", "port": 6379, "db": 1, "ssl": True},
+            "rediss://redis.example:6379/1?ssl_ca_certs=/ca.pem",
+            {"host": "redis.example", "port": 6379, "db": 1, "ssl": True, "ssl_ca_certs": "/ca.pem"},
             SSLConnection,
         ),
     ],

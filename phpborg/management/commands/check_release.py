@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
 
@@ -9,7 +9,12 @@ class Command(BaseCommand):
     help = "Fail if the database holds nothing of phpBorg, or is of a newer release."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        loader = MigrationLoader(connection)
+        try:
+            loader = MigrationLoader(connection)
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used ({error}). Does it run, and is DATABASE_URL right?"
+            ) from error
         applied = set(loader.applied_migrations)
         if not any(app == "accounts" for app, _ in applied):
             raise CommandError("This is no database of phpBorg.")
