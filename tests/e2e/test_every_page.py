@@ -58,6 +58,10 @@ CHECK = """async (options) => {
 }"""
 
 
+STRAYED = """() => [...document.querySelectorAll(innerWidth < 768 ? '.table .wide' : '.narrow')]
+    .filter((one) => one.checkVisibility()).map((one) => one.textContent.trim())"""
+
+
 @dataclass(frozen=True)
 class Look:
     width: int
@@ -82,6 +86,7 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
     overflow: int = 0  # pixels
+    strayed: list[str] = field(default_factory=list)  # what the other width is for, and is seen all the same
     text: str = ""
     violations: list[str] = field(default_factory=list)
 
@@ -141,6 +146,7 @@ class Watched:
         answer = self._page.goto(found.address)
         found.status = answer.status if answer else 0
         found.overflow = self._page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        found.strayed = self._page.evaluate(STRAYED)
         found.text = self._page.evaluate(READ)
         self._page.evaluate(axe)
         found.violations = self._page.evaluate(CHECK, AXE)
@@ -159,6 +165,11 @@ def test_no_page_makes_the_console_complain(visits: list[Visit]) -> None:
 
 def test_no_page_is_wider_than_its_window(visits: list[Visit]) -> None:
     assert {str(visit): visit.overflow for visit in visits if visit.overflow > 1} == {}
+
+
+def test_what_a_phone_says_otherwise_is_said_once(visits: list[Visit]) -> None:
+    """Red when `.narrow` gives way to another rule: a job's row on a desktop names its server twice."""
+    assert {str(visit): visit.strayed for visit in visits if visit.strayed} == {}
 
 
 def test_names_that_want_to_be_html_stay_names(visits: list[Visit]) -> None:
