@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 
 from alerts.engine import start
 from alerts.models import Channel, Delivery, Ping
@@ -35,11 +35,10 @@ def _finished() -> list[Ping]:
 @transaction.atomic
 def set_pings(channel: Channel, plans: Iterable[Plan]) -> None:
     """Of these plans it is told from now on: what has run is not told after the event."""
-    wanted = {plan.pk: plan for plan in plans}
-    channel.pings.exclude(plan__in=wanted).delete()
-    for pk in set(channel.pings.values_list("plan", flat=True)):
-        wanted.pop(pk, None)
-    Ping.objects.bulk_create(Ping(channel=channel, plan=plan, ended=plan.last_job_id) for plan in wanted.values())
+    known = list(channel.pings.values_list("plan", flat=True))
+    channel.plans.set(plans)
+    last = Plan.objects.filter(pk=OuterRef("plan")).values("last_job")
+    channel.pings.exclude(plan__in=known).update(ended=Subquery(last))
 
 
 @transaction.atomic

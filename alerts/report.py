@@ -1,6 +1,5 @@
 """The report of a day or a week: who is protected, how backups ended, what is wrong now, and how much room is left."""
 
-from collections import Counter
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -88,22 +87,14 @@ class Report:
         return {"severity": severity, "title": title, "items": self.items}, len(self.items) + self.unshown
 
     def _add(self, name: str, sentence: str) -> None:
-        self.items.append(
-            {
-                "subject": "report",
-                "name": name,
-                "event": "report",
-                "facts": {"sentence": sentence},
-                "since": "",
-                "until": "",
-            }
-        )
+        facts = {"sentence": sentence}
+        item = {"subject": "report", "name": name, "event": "report", "facts": facts, "since": "", "until": ""}
+        self.items.append(item)
 
-    def _servers(self) -> Counter[State]:
+    def _servers(self) -> dict[State, int]:
         servers = Server.objects.all()
         ranks = stats.ranks_of(self.now)
-        counts = Counter(WORST_FIRST[rank] for rank in ranks.values())
-        counts[State.PROTECTED] = servers.count() - sum(rank != stats.RANK[State.PROTECTED] for rank in ranks.values())
+        counts = stats.counted(ranks, servers.count())
         self._add(
             _("Servers"),
             _("protected: %(protected)d, at risk: %(at_risk)d, need attention: %(attention)d, not known: %(unknown)d")
@@ -137,13 +128,14 @@ class Report:
         self.unshown += max(0, count - MOST_SHOWN)
 
     def _pools(self) -> None:
-        pools = list(StoragePool.objects.filter(free_bytes__isnull=False, total_bytes__gt=0).order_by("name"))
-        forecasts = growth.forecasts(pools[:MOST_SHOWN])
-        for pool in pools[:MOST_SHOWN]:
+        known = StoragePool.objects.filter(free_bytes__isnull=False, total_bytes__gt=0).order_by("free_bytes", "pk")
+        pools = list(known[:MOST_SHOWN])
+        forecasts = growth.forecasts(pools)
+        for pool in pools:
             percent = round(100 * (pool.free_bytes or 0) / (pool.total_bytes or 1), 1)
             forecast = forecasts.get(pool.pk)
             full_on = str(forecast.full_on) if forecast and forecast.full_on else ""
             sentence = _("%(percent)s %% are free.") % {"percent": percent}
             facts = {"free_percent": percent, "full_on": full_on}
             self._add(pool.name, PoolLow.sentence(facts) if full_on else sentence)
-        self.unshown += len(pools[MOST_SHOWN:])
+        self.unshown += known.count() - len(pools)

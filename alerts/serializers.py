@@ -13,7 +13,6 @@ from backups.models import Plan
 from jobs.starting import validated
 from servers.models import Server, Tag
 
-NO_REPORT = "A channel of this kind takes no reports."
 STAYS = "This stays as it is. Add another one."
 
 
@@ -109,12 +108,13 @@ class ChannelSerializer(StrictModelSerializer[Channel]):
                 attrs["target"] = validated(kind.form, attrs.get("target") or {})
             except serializers.ValidationError as error:
                 raise serializers.ValidationError({"target": error.detail}) from error
-        if kind and kind.of_plans and not attrs.get("plans", self.instance and self.instance.plans.exists()):
-            raise serializers.ValidationError({"plans": ["Name at least one."]})
-        if kind and not kind.of_plans and attrs.get("plans"):
+        if kind and kind.of_plans:
+            if not attrs.get("plans", self.instance and self.instance.plans.exists()):
+                raise serializers.ValidationError({"plans": ["Name at least one."]})
+            if attrs.get("report"):
+                raise serializers.ValidationError({"report": ["A channel of this kind takes no reports."]})
+        elif attrs.get("plans"):
             raise serializers.ValidationError({"plans": ["Rules say of what this kind of channel is told."]})
-        if kind and kind.of_plans and attrs.get("report"):
-            raise serializers.ValidationError({"report": [NO_REPORT]})
         return attrs
 
     def create(self, validated_data: dict[str, Any]) -> Channel:

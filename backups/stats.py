@@ -355,9 +355,14 @@ RANK = {state: number for number, state in enumerate(WORST_FIRST)}
 
 def health_of(total: int, now: datetime) -> dict[State, int]:
     """How many servers are in each state; `total` are all that there are, or 0 if nobody may see them."""
-    counted = Counter(ranks_of(now).values() if total else ())
-    counted[RANK[State.PROTECTED]] += total - counted.total()
-    return {state: counted[rank] for state, rank in RANK.items()}
+    return counted(ranks_of(now) if total else {}, total)
+
+
+def counted(ranks: dict[int, int], total: int) -> dict[State, int]:
+    """How many of `total` servers are in each state, by the ranks of those that have one."""
+    numbers = Counter(ranks.values())
+    numbers[RANK[State.PROTECTED]] += total - numbers.total()
+    return {state: numbers[rank] for state, rank in RANK.items()}
 
 
 def in_state(servers: QuerySet[Server], state: State) -> QuerySet[Server]:

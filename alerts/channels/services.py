@@ -27,14 +27,14 @@ TYPES = {Rule.Severity.CRITICAL: NotifyType.FAILURE, Rule.Severity.WARNING: Noti
 
 def parts_of(url: str) -> dict[str, Any]:
     """An address as Apprise itself reads it, so that what is judged is what is used. Raises ValidationError."""
-    parts: dict[str, Any] | None = (
-        plugins.url_to_dict(url) if url.isprintable() else None  # type: ignore[no-untyped-call]
-    )
-    if not parts or parts["schema"] not in SERVICES:
-        known = ", ".join(sorted(SERVICES))
-        raise ValidationError(
-            _("It must begin with one of these, and “://”, and be whole: %(known)s.") % {"known": known}
-        )
+    known = {"known": ", ".join(sorted(SERVICES))}
+    unknown = ValidationError(_("It must begin with one of these, and “://”, and be whole: %(known)s.") % known)
+    try:
+        parts: dict[str, Any] = plugins.url_to_dict(url)  # type: ignore[no-untyped-call]
+    except Exception as error:  # what a plugin does not expect it answers with whatever error Python has
+        raise unknown from error
+    if not parts or parts["schema"] not in SERVICES or not url.isprintable():
+        raise unknown
     if refused := sorted(NO_OPTIONS & parts["qsd"].keys()):
         raise ValidationError(_("This may not stand in it: %(names)s.") % {"names": ", ".join(refused)})
     # Of what is too long for a service the beginning arrives: refused, it would be told to nobody.

@@ -95,6 +95,15 @@ def test_its_plans_are_named_over_the_api(api_admin: APIClient, plan: Plan, mail
     assert AuditEntry.objects.get(action="alert_channel.added").detail["after"]["plans"] == ["web-1/files"]
     path = f"/api/alert-channels/{answer.json()['id']}"
     assert api_admin.patch(path, {"enabled": False}).json()["plans"] == [plan.pk]
+    other = Plan.objects.get(pk=plan.pk)
+    other.pk, other.name = None, "other"
+    other.save()
+    assert api_admin.patch(path, {"plans": [other.pk]}).json()["plans"] == [other.pk]
+    told = AuditEntry.objects.filter(action="alert_channel.changed").order_by("number").last()
+    assert told
+    # Red while the channel remembers the plans that it had.
+    assert (told.detail["before"], told.detail["after"]) == ({"plans": ["web-1/files"]}, {"plans": ["web-1/other"]})
+    assert api_admin.patch(path, {"plans": [plan.pk]}).json()["plans"] == [plan.pk]
     assert api_admin.patch(path, {"plans": []}).status_code == 400
     assert api_admin.patch(path, {"report": "daily"}).status_code == 400
     assert api_admin.patch(f"/api/alert-channels/{mail.pk}", {"plans": [plan.pk]}).status_code == 400

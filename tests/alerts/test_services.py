@@ -84,6 +84,7 @@ def test_a_service_inside_is_refused(admin: User, settings: Any) -> None:
         ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#a?template=/etc/passwd", "stand in it: template"),
         ("ntfys://example.org/topic?priority=low;attach=/etc/passwd", "may not stand in it: attach"),
         ("https://hooks.example.org/?url=dbus://", "must begin with one of these"),
+        ("tgram://99999:", "must begin with one of these"),  # red when what Apprise's parser raises is let through
     ],
 )  # fmt: skip
 def test_addresses_that_reach_for_something_else(as_admin: Client, url: str, sentence: str) -> None:
