@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -44,10 +45,13 @@ def test_each_alert_once_and_its_recovery_once(plan: Plan, sink: Sink) -> None:
 
 @pytest.mark.parametrize(("status", "ends"), [(500, "pending"), (403, "failed"), (302, "failed")])
 def test_what_goes_wrong_is_a_sentence_without_a_token(
-    admin: User, sink: Sink, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, status: int, ends: str
+    admin: User, sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, ends: str
 ) -> None:
     """Red without `apprise` or without `urllib3` in LOGGING: at LOG_LEVEL=DEBUG each writes the token."""
-    caplog.set_level(logging.DEBUG)  # of the root: what a handler of ours then writes goes to standard error
+    caplog.set_level(logging.DEBUG)  # of the root
+    [ours] = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
+    written = StringIO()
+    monkeypatch.setattr(ours, "stream", written)
     channel = make_channel("apprise", {"url": f"mmost://127.0.0.1:{sink.port}/{TOKEN}/?channels=on-call-topic"})
     with http_sink() as other:
         sink.status, sink.headers = status, {"Location": other.url}
@@ -56,7 +60,7 @@ def test_what_goes_wrong_is_a_sentence_without_a_token(
         assert f"{status}" in job.error
         assert other.requests == []
     assert any(TOKEN in path for _method, path, *_rest in sink.requests)
-    told = everything() + "".join(capfd.readouterr())
+    told = everything() + written.getvalue()
     assert TOKEN not in told
     assert "on-call-topic" not in told
 
