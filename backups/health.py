@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Max, Prefetch, prefetch_related_objects
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -103,25 +103,34 @@ def _danger(plan: Plan, last: Job | None, suspicion: str) -> str:
 def of_servers(servers: Iterable[Server]) -> dict[int, Health]:
     """The health of each server by its id, in one more query however many there are."""
     servers = list(servers)
-    plans = Prefetch("plans", with_names(Plan.objects.all(), **READS))
-    prefetch_related_objects(servers, plans)
-    return {server.pk: of_server(server) for server in servers}
+    plans = plans_of(servers)
+    return {server.pk: of_server(server, plans[server.pk]) for server in servers}
 
 
-def of_server(server: Server) -> Health:
-    """The worst of its plans."""
+def plans_of(servers: Iterable[Server]) -> dict[int, list[Plan]]:
+    """The plans of each server by its id, with what `of_plan` reads; a prefetch makes a queryset for each server."""
+    by_id = {server.pk: server for server in servers}
+    found: dict[int, list[Plan]] = {pk: [] for pk in by_id}
+    for plan in with_names(Plan.objects.filter(server__in=by_id), **READS):
+        plan.server = by_id[plan.server_id]
+        found[plan.server_id].append(plan)
+    return found
+
+
+def of_server(server: Server, plans: Iterable[Plan] | None = None) -> Health:
+    """The worst of its plans, which are fetched unless they are given."""
     if not server.enabled:
         return Health(State.UNKNOWN, _("The server is switched off."))
     if server.host_key_changed:
         return Health(State.AT_RISK, _("Its host key has changed: nothing runs until somebody has looked at it."))
     if not server.host_key:
         return Health(State.UNKNOWN, _("Its host key is not confirmed yet."))
-    plans = [of_plan(plan) for plan in server.plans.all()]
-    if not plans:
+    each = [of_plan(plan) for plan in (server.plans.all() if plans is None else plans)]
+    if not each:
         return Health(State.UNKNOWN, _("No plan saves anything of it yet."))
-    worst = min(plans, key=lambda health: WORST_FIRST.index(health.state))
-    newest = max((health.last_good_at for health in plans if health.last_good_at), default=None)
-    return Health(worst.state, worst.reason, newest, worst.plan, _oldest(health.proved_at for health in plans))
+    worst = min(each, key=lambda health: WORST_FIRST.index(health.state))
+    newest = max((health.last_good_at for health in each if health.last_good_at), default=None)
+    return Health(worst.state, worst.reason, newest, worst.plan, _oldest(health.proved_at for health in each))
 
 
 @dataclass(frozen=True)

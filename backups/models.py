@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import encryption
 from accounts.access import Permission, can
+from accounts.addresses import page_of
 from accounts.models import User, validate_time_zone
 from backups.fields import validate_compression
 from jobs.config import config
@@ -101,7 +102,7 @@ class StoragePool(SshAccount):
             self.forget_stored_kits()
 
     def get_absolute_url(self) -> str:
-        return reverse("pool", args=[self.pk])
+        return page_of("pool", self.pk)
 
     def confirm_host_key(self, fingerprint: str) -> bool:
         is_another = fingerprint != self.fingerprint
@@ -274,7 +275,7 @@ class Repository(models.Model):
         return self.name
 
     def get_absolute_url(self) -> str:
-        return reverse("repository", args=[self.pk])
+        return page_of("repository", self.pk)
 
     @property
     def state_shown(self) -> str:
@@ -414,6 +415,15 @@ class Plan(models.Model):
         SUSPICIOUS = "suspicious"
         FAILED = "failed"
 
+    class Rank(models.IntegerChoices):
+        """The states as stats.RANK has them, worst first; the last is for what has to be judged by the clock too."""
+
+        AT_RISK = 0
+        ATTENTION = 1
+        UNKNOWN = 3
+        PROTECTED = 4
+        BY_THE_CLOCK = 5
+
     name = models.CharField(_("name"), max_length=60, validators=[validate_name])
     server = models.ForeignKey(Server, models.PROTECT, related_name="plans", verbose_name=_("server"))
     repository = models.ForeignKey(Repository, models.PROTECT, related_name="plans", verbose_name=_("repository"))
@@ -466,18 +476,21 @@ class Plan(models.Model):
     proof_due_at = models.DateTimeField(null=True, editable=False)
     proof_overdue_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
-    # Whatever of it may be amiss without the clock's doing, for stats.ranks_of: found by an index among ten thousand.
-    is_in_doubt = models.GeneratedField(
+    # What stats._rank says of it without the clock and its repository, for stats.ranks_of: an index has it.
+    rank_alone = models.GeneratedField(
         expression=models.Case(
-            models.When(enabled=False, then=True),
-            models.When(last_job=None, then=True),
-            models.When(last_good_at=None, then=True),
-            models.When(~models.Q(last_outcome=Outcome.GOOD), then=True),
-            models.When(due_at__gt=models.F("last_good_at"), then=True),
-            models.When(~models.Q(proof_failed=""), then=True),
-            default=False,
+            models.When(enabled=False, then=Rank.UNKNOWN),
+            models.When(last_job__isnull=False, last_outcome=Outcome.FAILED, then=Rank.AT_RISK),
+            models.When(~models.Q(proof_failed=""), then=Rank.AT_RISK),
+            models.When(due_at__isnull=False, last_good_at=None, then=Rank.BY_THE_CLOCK),
+            models.When(due_at__gt=models.F("last_good_at"), then=Rank.BY_THE_CLOCK),
+            models.When(last_job=None, then=Rank.UNKNOWN),
+            models.When(last_outcome=Outcome.SUSPICIOUS, then=Rank.ATTENTION),
+            models.When(last_good_at=None, then=Rank.AT_RISK),
+            models.When(last_outcome=Outcome.WARNINGS, then=Rank.ATTENTION),
+            default=Rank.PROTECTED,
         ),
-        output_field=models.BooleanField(), db_persist=True,
+        output_field=models.PositiveSmallIntegerField(), db_persist=True,
     )  # fmt: skip
 
     objects = PlanQuerySet.as_manager()
@@ -493,14 +506,14 @@ class Plan(models.Model):
             models.Index(fields=["awaits_server"], name="plan_by_awaits_server"),
             models.Index(fields=["proof_due_at"], name="plan_by_proof_due"),
             models.Index(fields=["proof_overdue_at"], name="plan_by_proof_overdue"),
-            models.Index(fields=["is_in_doubt"], name="plan_in_doubt"),
+            models.Index(fields=["rank_alone", "server"], name="plan_by_rank"),
         ]
 
     def __str__(self) -> str:
         return self.name
 
     def get_absolute_url(self) -> str:
-        return reverse("plan", args=[self.pk])
+        return page_of("plan", self.pk)
 
     def clean(self) -> None:
         if self.repository_id and self.server_id and self.repository.server_id != self.server_id:
@@ -532,17 +545,17 @@ class ArchiveQuerySet(VisibleQuerySet):
         return self.select_related("server", "repository", "plan")
 
     def counted_without(self, rest: Self) -> Self:
-        """The same, for `counted`: these are all but the `rest`, which are fewer."""
+        """The same, for `kept_count`: these are all but the `rest`, which are fewer."""
         rows = self.all()
         rows._rest = rest, rows.query.where.clone()
         return rows
 
-    def counted(self) -> int:
-        """The same as `count`, but all of them are counted as the repositories keep it."""
+    def kept_count(self) -> int | None:
+        """The same as `count`, from what the repositories keep; None: of these nothing is kept."""
         rest, where = self._rest or (None, None)
         if self.query.is_sliced or self.query.is_empty() or (self.query.where and self.query.where != where):
-            return self.count()
-        kept = Repository.objects.aggregate(kept=models.Sum("archive_count"))["kept"] or 0
+            return None
+        kept: int = Repository.objects.aggregate(kept=models.Sum("archive_count"))["kept"] or 0
         return kept - (rest.count() if rest is not None and self.query.where else 0)
 
     def _clone(self) -> Self:
@@ -610,7 +623,7 @@ class Archive(models.Model):
         return self.name
 
     def get_absolute_url(self) -> str:
-        return reverse("archive", args=[self.pk])
+        return page_of("archive", self.pk)
 
 
 class Mount(models.Model):
@@ -677,7 +690,7 @@ class RestoreTest(models.Model):
         return f"{self.name}, {self.at:%Y-%m-%d %H:%M}"
 
     def get_absolute_url(self) -> str:
-        return reverse("proof", args=[self.pk])
+        return page_of("proof", self.pk)
 
     @property
     def bytes_per_second(self) -> float | None:

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from django.db.models import (
     Case,
+    CharField,
     Count,
     DateTimeField,
     Exists,
@@ -32,7 +35,7 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KT, KeyTransform
-from django.db.models.functions import Coalesce, TruncDate
+from django.db.models.functions import Coalesce, Substr
 from django.utils import timezone
 
 from accounts.models import User
@@ -179,15 +182,14 @@ def dashboard(user: Viewer) -> Dashboard:
     kept = repositories.aggregate(**_SUMS, count=Count("pk"), archives=Coalesce(Sum("archive_count"), 0))
     pools = StoragePool.objects.for_user(user)
     plans = Plan.objects.for_user(user)
-    # SQLite takes no index for `WHERE enabled`, but one for `enabled IN (1)`. And where it reads a generated column, it
-    # reads whole rows, even if an index has all: so these two are counted by themselves.
+    # Where SQLite reads a generated column, it reads whole rows, even if an index has all: so these two are counted by
+    # themselves.
     numbers = numbers_of(
         servers=Server.objects.for_user(user),
         plans=plans,
         damaged=repositories.filter(is_damaged__in=[True]),
         frozen=repositories.filter(is_frozen__in=[True]),
     )
-    next_runs = plans.filter(enabled__in=[True], server__enabled=True, next_run_at__isnull=False)
     return Dashboard(
         at=now,
         servers=numbers["servers"],
@@ -201,24 +203,30 @@ def dashboard(user: Viewer) -> Dashboard:
         jobs=jobs_of(Job.objects.for_user(user), now),
         backups=rates(now),
         pools=list(pools.order_by(F("free_bytes").asc(nulls_last=True), "pk")[:POOLS_SHOWN]),
-        next_runs=list(next_runs.order_by("next_run_at", "pk")[:NEXT_RUNS_SHOWN]),
+        next_runs=list(next_plans(user)[:NEXT_RUNS_SHOWN]),
     )
+
+
+def next_plans(user: Viewer) -> QuerySet[Plan]:
+    """Those that will run by themselves, the next first. `IN` for SQLite, which takes no index for `WHERE enabled`."""
+    plans = Plan.objects.for_user(user).filter(enabled__in=[True], server__enabled=True, next_run_at__isnull=False)
+    return plans.order_by("next_run_at", "pk")
 
 
 def of_server(server: Server, user: Viewer) -> ServerStats:
     """What `user` may see of one server that they may see, in a constant number of queries."""
     now = timezone.now()
     repositories = list(Repository.objects.for_user(user).filter(server=server).order_by("name", "pk"))
-    health_now = health.of_servers([server])[server.pk]  # fetches its plans along
+    plans = health.plans_of([server])[server.pk]
     archives = Archive.objects.for_user(user).filter(server=server)
     told = archives.aggregate(count=Count("pk"), oldest=Min("start"), newest=Max("start"))
     return ServerStats(
         at=now,
         server=server,
-        health=health_now,
+        health=health.of_server(server, plans),
         stored=total_of(repositories),
         repositories=repositories,
-        plans=[health.of_plan(plan) for plan in server.plans.all()],
+        plans=[health.of_plan(plan) for plan in plans],
         archives=told["count"],
         newest_archive_at=told["newest"],
         oldest_archive_at=told["oldest"],
@@ -276,23 +284,29 @@ def jobs_of(jobs: QuerySet[Job], now: datetime) -> dict[str, int]:
     return dict.fromkeys(Job.Status.values, 0) | dict(counted[0].union(counted[1], all=True))
 
 
+_OUTCOMES = {f"all_{name}": Sum(name) for name in OUTCOMES}
+
+
 def rates(now: datetime) -> list[Rate]:
     """How backups of the last days ended, by full hours: sums of one row for each hour (BackupHour)."""
-    windows = {days: Q(began_at__gt=now - timedelta(days=days)) for days in RATE_DAYS}
-    sums = {
-        f"{name}_{days}": Coalesce(Sum(name, filter=window), 0) for days, window in windows.items() for name in OUTCOMES
-    }  # all of them by the database: seven hundred rows are slow to fetch
-    found = BackupHour.objects.filter(windows[max(RATE_DAYS)]).aggregate(**sums)
-    return [Rate(days=days, **{name: int(found[f"{name}_{days}"]) for name in OUTCOMES}) for days in RATE_DAYS]
+    found = [Rate(days=days) for days in RATE_DAYS]
+    whens = [Q(began_at__gt=now - timedelta(days=days)) for days in RATE_DAYS]
+    shortest = Case(*(When(when, then=number) for number, when in enumerate(whens)), output_field=IntegerField())
+    hours = BackupHour.objects.filter(whens[-1]).order_by().annotate(shortest=shortest).values_list("shortest")
+    for number, *sums in hours.annotate(**_OUTCOMES):
+        for rate in found[number:]:  # what is in a short window, is in the longer ones too
+            rate.add([int(each) for each in sums])  # MariaDB's sums are decimals
+    return found
 
 
 def days_of_all(now: datetime, count: int) -> list[Day]:
     """How backups of the last days ended, oldest first, today last; from BackupHour."""
     days, since = _last_days(now, count)
     hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now).order_by()
-    by_day = hours.annotate(day=TruncDate("began_at", tzinfo=UTC)).values_list("day")
-    for day, *sums in by_day.annotate(**{f"all_{name}": Sum(name) for name in OUTCOMES}):
-        days[day].add([int(number) for number in sums])  # MariaDB's sums are decimals
+    # Both databases write a date so, in UTC; for TruncDate SQLite would call Python at each hour.
+    by_day = hours.annotate(day=Substr("began_at", 1, 10, output_field=CharField())).values_list("day")
+    for day, *sums in by_day.annotate(**_OUTCOMES):
+        days[date.fromisoformat(day)].add([int(number) for number in sums])
     return list(days.values())
 
 
@@ -325,7 +339,7 @@ def days_of(jobs: QuerySet[Job], now: datetime) -> list[Day]:
 
 def largest_servers(user: Viewer) -> list[tuple[Server, int]]:
     """Servers with the bytes that their largest repositories take, largest first."""
-    repositories = Repository.objects.for_user(user).select_related("server")
+    repositories = Repository.objects.for_user(user).select_related("server").only("deduplicated_bytes", "server__name")
     taken: Counter[Server] = Counter()
     for repository in repositories.order_by("-deduplicated_bytes", "pk")[:REPOSITORIES_SHOWN]:
         taken[repository.server] += repository.deduplicated_bytes
@@ -338,13 +352,14 @@ def growers(user: Viewer, now: datetime) -> list[tuple[Server, int]]:
     # Plus nothing: to group by the column itself SQLite reads every archive that there is, in the order of servers.
     of = archives.annotate(of=F("server_id") + 0).values_list("of")
     most = dict(of.annotate(added=Sum("deduplicated_bytes")).order_by("-added")[:SHOWN_OF_MOST])
-    servers = Server.objects.in_bulk(most)
+    servers = Server.objects.only("name").in_bulk(most)
     return [(servers[pk], int(size)) for pk, size in most.items() if pk in servers]
 
 
 def slowest(user: Viewer) -> list[Plan]:
     """Plans whose last backup took longest, longest first."""
     plans = Plan.objects.for_user(user).filter(last_took__gt=timedelta(0)).select_related("server")
+    plans = plans.only("name", "last_took", "server__name")
     return list(plans.order_by("-last_took", "pk")[:SHOWN_OF_MOST])
 
 
@@ -381,24 +396,53 @@ def _written_out(pks: Iterable[int]) -> RawSQL:
 def ranks_of(now: datetime) -> dict[int, int]:
     """The rank of what `health.of_servers` would say of each server, by its id; those left out are PROTECTED.
 
-    Only what may be unwell is looked at closely, and only that leaves the database; a test holds the two together.
+    What a plan is without the clock and its repository is kept with it; those two can only make it worse. So few are
+    looked at closely, and only what may be unwell leaves the database; a test holds the two together.
     """
-    rows = list(_by_themselves().union(_troubled(), all=True))
-    troubled = [pk for pk, rank in rows if rank == _REPOSITORY]
-    unwell = Plan.objects.filter(_may_be_unwell(now, troubled)).annotate(owed=_owed(now)).order_by()
-    by_plans = _worst(unwell.values_list("server_id", _rank(now)))
-    return by_plans | _worst(row for row in rows if row[1] != _REPOSITORY)
-
-
-def _worst(ranks: Iterable[tuple[int, int]]) -> dict[int, int]:
+    sql, parameters = _judgement()
+    times = {_as_parameter(_NOW): _as_parameter(now), _as_parameter(_LATE): _as_parameter(now - GRACE)}
     worst: dict[int, int] = {}
-    for server, rank in ranks:
-        worst[server] = min(rank, worst.get(server, rank))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [times.get(each, each) for each in parameters])
+        for server, rank in cursor.fetchall():
+            worst[server] = min(rank, worst.get(server, rank))
     return worst
 
 
-def _by_themselves() -> QuerySet[Server, tuple[int, int]]:
-    """Ids and ranks of servers that no plan makes better or worse; of some two, of which the worse one counts."""
+# Stand for the time at which is asked, and for the last one at which a plan that is owed a run is not late yet.
+_NOW, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC)
+
+
+_SETTLED = (Plan.Rank.AT_RISK, Plan.Rank.ATTENTION, Plan.Rank.UNKNOWN)
+
+
+@cache
+def _judgement() -> tuple[str, tuple[Any, ...]]:
+    """The one query of `ranks_of`, written once: that takes Django as long as the database needs to answer it."""
+    # Each condition has an index, which databases merge: so few plans are read.
+    by_the_clock = Q(enabled__in=[True], next_run_at__lte=_NOW) | Q(proof_overdue_at__lt=_NOW)
+    of_repositories = Q(repository__is_damaged__in=[True]) | Q(repository__is_frozen__in=[True])
+    closely = Plan.objects.annotate(owed=_owed(_NOW)).order_by()
+    by_plans = (
+        Plan.objects.filter(rank_alone__in=_SETTLED).order_by().values_list("server_id", "rank_alone"),
+        *(
+            closely.filter(those).values_list("server_id", _rank(_NOW, _LATE))
+            for those in (Q(rank_alone__in=[Plan.Rank.BY_THE_CLOCK]) | by_the_clock, of_repositories)
+        ),
+    )
+    # Not one union in the other: MariaDB would make a table of the inner one.
+    servers, *others = *_by_themselves(), *by_plans
+    query: Any = servers.union(*others, all=True).query
+    found: tuple[str, tuple[Any, ...]] = query.sql_with_params()
+    return found
+
+
+def _as_parameter(at: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(at)
+
+
+def _by_themselves() -> tuple[QuerySet[Server, tuple[int, int]], QuerySet[Server, tuple[int, int]]]:
+    """Ids and ranks of servers that no plan makes better or worse; some are in both, and the worse one counts."""
     servers = Server.objects.order_by()
     key_has_changed = Q(enabled=True) & ~Q(host_key="")
     rank = Case(
@@ -406,34 +450,17 @@ def _by_themselves() -> QuerySet[Server, tuple[int, int]]:
     )
     plans = Plan.objects.filter(server=OuterRef("pk"))
     without = servers.filter(~Exists(plans))  # and no more: only the index of ids is read
-    found = servers.filter(is_out_of_order__in=[True]).values_list("pk", rank)
-    return found.union(without.values_list("pk", Value(RANK[State.UNKNOWN])), all=True)
+    out_of_order = servers.filter(is_out_of_order__in=[True])
+    return out_of_order.values_list("pk", rank), without.values_list("pk", Value(RANK[State.UNKNOWN]))
 
 
-_REPOSITORY = -1  # in the place of a rank: this is the id of a repository; asked along, so that it is no query more
-
-
-def _troubled() -> QuerySet[Repository, tuple[int, int]]:
-    troubled = Repository.objects.filter(Q(is_damaged__in=[True]) | Q(is_frozen__in=[True])).order_by()
-    return troubled.values_list("pk", Value(_REPOSITORY))
-
-
-def _may_be_unwell(now: datetime, troubled: list[int]) -> Q:
-    """Of a plan: whatever `_rank` does not call PROTECTED is among these, and few others are.
-
-    Each condition has an index, which databases merge: so few plans are read.
-    """
-    by_the_clock = Q(enabled__in=[True], next_run_at__lte=now) | Q(proof_overdue_at__lt=now)
-    return Q(is_in_doubt__in=[True]) | by_the_clock | Q(repository__in=troubled)
-
-
-def _rank(now: datetime) -> Case:
+def _rank(now: datetime, late: datetime) -> Case:
     """Of a plan, as `health.of_plan`; reads `owed`, and what the plan keeps of its last job."""
     has_run = Q(last_job__isnull=False)
     return Case(
         When(enabled=False, then=RANK[State.UNKNOWN]),
         When(~Q(repository__damage="") | (has_run & Q(last_outcome=Plan.Outcome.FAILED)), then=RANK[State.AT_RISK]),
-        When(~Q(proof_failed="") | _overdue(now), then=RANK[State.AT_RISK]),
+        When(~Q(proof_failed="") | _overdue(late), then=RANK[State.AT_RISK]),
         When(~has_run, then=RANK[State.UNKNOWN]),
         When(last_outcome=Plan.Outcome.SUSPICIOUS, then=RANK[State.ATTENTION]),
         When(last_good_at=None, then=RANK[State.AT_RISK]),
@@ -454,8 +481,7 @@ def _owed(now: datetime) -> Case:
     return Case(*whens, output_field=DateTimeField())
 
 
-def _overdue(now: datetime) -> Q:
+def _overdue(late: datetime) -> Q:
     """Of a plan, as `schedule.overdue_since`; reads `owed`."""
-    late = Value(now - GRACE, DateTimeField())
-    later = ExpressionWrapper(late - F("last_took"), DateTimeField())
+    later = ExpressionWrapper(Value(late, DateTimeField()) - F("last_took"), DateTimeField())
     return ~Q(schedule="") & Q(owed__lt=late) & (Q(last_job=None) | Q(owed__lt=later))

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import Permission, can
+from accounts.addresses import page_of
 from accounts.lists import with_names
 from accounts.models import User
 
@@ -131,6 +132,9 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+    def get_absolute_url(self) -> str:
+        return page_of("job", self.pk)
 
     # Django's own put every choice into the person's language, to show one of them; a list shows a hundred.
     def get_status_display(self) -> str:  # type: ignore[no-redef]

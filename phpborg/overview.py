@@ -12,7 +12,7 @@ from accounts.access import Permission, can
 from accounts.models import User
 from backups import growth, health, stats
 from backups.health import State
-from backups.models import Archive, Plan, Repository, StoragePool
+from backups.models import Archive, Repository, StoragePool
 from jobs.models import Job
 from phpborg.shell import STRIP_SHOWN
 from servers.models import Server
@@ -58,7 +58,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "running_jobs": running[:STRIP_SHOWN],  # what the shell would ask for again
         "waiting_count": counts["waiting"],
         "last_end": last_end(newest, user),
-        "next_plan": Plan.objects.for_user(user).filter(next_run_at__isnull=False).order_by("next_run_at").first(),
+        "next_plan": stats.next_plans(user).first(),
         "newest": newest,
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Self
 
@@ -10,12 +11,12 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, F, Q, When
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import encryption
 from accounts.access import Permission, can
+from accounts.addresses import page_of
 from accounts.models import User
 from servers.keys import new_key_pair
 from servers.ssh.remote import HostKey, Login, Remote
@@ -58,6 +59,15 @@ class Tag(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+def tags_of(servers: Iterable[Server]) -> dict[int, list[str]]:
+    """The names of each server's tags, sorted, by its id; for lists, where a prefetch makes a queryset for each row."""
+    found: dict[int, list[str]] = {server.pk: [] for server in servers}
+    tagged = Server.tags.through._default_manager.filter(server__in=found).order_by("tag__name")
+    for pk, name in tagged.values_list("server_id", "tag__name"):
+        found[pk].append(name)
+    return found
 
 
 class SshAccount(models.Model):
@@ -195,7 +205,7 @@ class Server(SshAccount):
         super().save(*args, **kwargs)
 
     def get_absolute_url(self) -> str:
-        return reverse("server", args=[self.pk])
+        return page_of("server", self.pk)
 
     @property
     def needs_sudo(self) -> bool:  # type: ignore[override]  # what is told once for others

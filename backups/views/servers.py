@@ -10,13 +10,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from accounts.access import Permission, require
-from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered
 from accounts.paging import row_by_row
 from backups import health, stats
 from backups.health import State
 from backups.models import Archive, Plan
 from jobs.models import Job
-from servers.models import Server
+from servers.models import Server, tags_of
 
 STATES = (State.PROTECTED, State.ATTENTION, State.AT_RISK, State.UNKNOWN)
 TABS = ("overview", "plans", "archives", "jobs", "access")
@@ -26,7 +26,7 @@ TABS = ("overview", "plans", "archives", "jobs", "access")
 @require(Permission.SERVER_VIEW)
 def index(request: HttpRequest) -> HttpResponseBase:
     search, state = asked_for(request), request.GET.get("state", "")
-    servers: QuerySet[Server] = Server.objects.for_user(request.user).prefetch_related("tags")
+    servers: QuerySet[Server] = Server.objects.for_user(request.user)
     if search:
         tagged = Server.tags.through.objects.filter(tag__name__iexact=search).values("server")
         servers = servers.filter(Q(name__icontains=search) | Q(address__icontains=search) | Q(pk__in=tagged))
@@ -35,9 +35,10 @@ def index(request: HttpRequest) -> HttpResponseBase:
     servers = ordered(servers, request, "name", "seen_at", "created_at")
     if is_csv(request):
         return as_csv("servers", table(servers))
-    page = Deep(servers, 50).get_page(request.GET.get("page"))
-    states = health.of_servers(page.object_list)
-    rows = [{"server": server, "health": states[server.pk]} for server in page.object_list]
+    page = (Searched if search else Deep)(servers, 50).get_page(request.GET.get("page"))
+    shown = page.object_list
+    states, tags = health.of_servers(shown), tags_of(shown)
+    rows = [{"server": server, "health": states[server.pk], "tags": tags[server.pk]} for server in shown]
     choices = [(each, health.LABELS[each]) for each in STATES]
     context = {"page": page, "rows": rows, "search": search, "state": state, "states": choices}
     return render(request, "servers/list.html", context)
@@ -49,13 +50,13 @@ def table(servers: QuerySet[Server]) -> Iterator[tuple[object, ...]]:
         _("Restore test"), "borg", _("Seen"), _("Tags"),
     )  # fmt: skip
     for batch in in_batches(servers):
-        states = health.of_servers(batch)
+        states, tags = health.of_servers(batch), tags_of(batch)
         for server in batch:
             found = states[server.pk]
             yield (
                 server.name, server.address, server.port, server.username, found.label, found.reason,
                 found.last_good_at, found.proved_at, server.borg_version, server.seen_at,
-                ", ".join(tag.name for tag in server.tags.all()),
+                ", ".join(tags[server.pk]),
             )  # fmt: skip
 
 

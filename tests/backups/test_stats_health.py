@@ -162,3 +162,8 @@ def test_what_is_kept_is_made_anew_and_the_migration_makes_it_first(repository: 
         Plan.objects.update(last_outcome="", last_took=timedelta(0))
         make()
         assert list(kept.all()) == before
+
+
+def test_what_a_plan_keeps_ranks_as_everything_does() -> None:
+    kept = {rank.name: rank.value for rank in Plan.Rank if rank != Plan.Rank.BY_THE_CLOCK}
+    assert kept == {state.name: rank for state, rank in stats.RANK.items() if state != State.RUNNING}
