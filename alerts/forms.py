@@ -121,6 +121,7 @@ class ChannelForm(forms.ModelForm[Channel]):
     def __init__(self, *args: Any, kind: type[ChannelKind], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target_form = kind.form
+        self.fields["report"].widget.choices = [("", _("none")), *Channel.Report.choices]
         for name, field in kind.form().fields.items():
             field.widget.attrs["autocomplete"] = "off"
             if self.instance.pk:

@@ -314,6 +314,7 @@ class Plain:
     day: str = "1"  # of the month, 1 to 28, or LAST_DAY
 
     @classmethod
+    @lru_cache(maxsize=1000)
     def read(cls, cron: str) -> Self | None:
         """The plain words for a cron expression, if there are any."""
         expression = " ".join(cron.lower().split())

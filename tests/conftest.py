@@ -15,6 +15,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.contrib.auth.models import Permission as DjangoPermission
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db.models.signals import post_migrate  # noqa: TID251 - Django's own flush says nothing else
 from django.dispatch import receiver  # noqa: TID251 - the same
@@ -87,6 +88,12 @@ def live(db: None) -> Callable[..., None]:
         config.forget()  # the test's transaction is never committed
 
     return change
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """No test sees what the one before it counted."""
+    cache.clear()
 
 
 @pytest.fixture(autouse=True)

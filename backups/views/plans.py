@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered, with_names
+from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered, with_names
 from accounts.meantime import Meantime
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
@@ -28,7 +28,7 @@ from servers.models import Server
 from servers.runners.test import found_on
 from servers.wizard import stations
 
-SERVERS_SHOWN = 50  # to add a plan to; the others are a page away
+SERVERS_SHOWN = 20  # to add a plan to; the others are a page away
 
 
 @require_GET
@@ -38,11 +38,12 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "server__name", "name"
     )
     if search := asked_for(request):
-        plans = plans.filter(Q(name__icontains=search) | Q(server__name__icontains=search))
+        named = Server.objects.filter(name__icontains=search)
+        plans = plans.filter(Q(name__icontains=search) | Q(server__in=named))
     plans = ordered(plans, request, "name", "last_good_at", "next_run_at")
     if is_csv(request):
         return as_csv("plans", table(plans))
-    page = Deep(plans, 50).get_page(request.GET.get("page"))
+    page = (Searched if search else Deep)(plans, 50).get_page(request.GET.get("page"))
     rows = [{"plan": plan, "health": health.of_plan(plan)} for plan in page.object_list]
     servers = Server.objects.for_user(request.user).filter(enabled=True).only("name").order_by("name")[:SERVERS_SHOWN]
     return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers, "search": search})

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import Deep, as_csv, asked_for, in_batches, is_csv, ordered
+from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered
 from accounts.meantime import Meantime
 from backups import reconcile
 from backups.forms import RepositoryCareForm, RepositoryForm
@@ -41,7 +41,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     repositories = ordered(repositories, request, "name", "original_bytes", "deduplicated_bytes")
     if is_csv(request):
         return as_csv("repositories", table(repositories))
-    page = Deep(repositories, 50).get_page(request.GET.get("page"))
+    page = (Searched if search else Deep)(repositories, 50).get_page(request.GET.get("page"))
     pools = StoragePool.objects.for_user(request.user).annotate(repository_count=Count("repositories")).order_by("name")
     context = {"page": page, "pools": pools[:POOLS_SHOWN], "without_kit": without_kit, "search": search}
     return render(request, "repositories/list.html", context)

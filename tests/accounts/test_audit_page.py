@@ -182,7 +182,8 @@ def test_a_page_of_a_million_is_read_from_an_index(api_admin: APIClient, query: 
     append(*(AuditEntry(action="x", username="ada", address="203.0.113.5") for _ in range(2_500)))
     with CaptureQueriesContext(connection) as caught:
         assert len(api_admin.get("/api/audit", query).json()["results"]) == 50
-    page = [sql["sql"] for sql in caught if "accounts_auditentry" in sql["sql"] and "ORDER BY" in sql["sql"]][-1]
+    asked = [sql["sql"] for sql in caught if "accounts_auditentry" in sql["sql"] and "ORDER BY" in sql["sql"]]
+    page = [sql for sql in asked if '"id" IN (' not in sql][-1]  # what chooses the rows, maybe their keys alone
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {page}")
         plan = str(cursor.fetchall())

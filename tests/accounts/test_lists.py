@@ -118,3 +118,37 @@ def test_a_long_table_takes_as_many_queries_as_a_short_one(as_viewer: Client, pl
 
 def test_only_who_asks_for_csv_gets_it() -> None:
     assert [is_csv(RequestFactory().get("/", {"format": each})) for each in ("csv", "json", "")] == [True, False, False]
+
+
+# --- How many there are -----------------------------------------------------------------------
+
+
+def test_very_many_are_not_counted_at_each_page(three: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red without the memory: a second query counts them again."""
+    monkeypatch.setattr(lists, "MANY", 2)
+    all_of_them = Server.objects.order_by("name")
+    with CaptureQueriesContext(connection) as first:
+        assert lists.Deep(all_of_them, 2).count == 3
+    with CaptureQueriesContext(connection) as second:
+        assert lists.Deep(all_of_them, 2).count == 3
+    assert (len(first), len(second)) == (1, 0)
+    Server.objects.create(name="d", address="10.0.0.4")
+    assert lists.Deep(all_of_them.filter(name__gt="b"), 2).count == 2, "Another question has another answer."
+
+
+def test_few_are_counted_each_time(three: list[Server]) -> None:
+    """Red when all counts are remembered."""
+    assert lists.Deep(Server.objects.order_by("name"), 2).count == 3
+    three[0].delete()
+    assert lists.Deep(Server.objects.order_by("name"), 2).count == 2
+
+
+def test_what_cannot_be_there_is_not_asked_for(db: None) -> None:
+    assert lists.Deep(Server.objects.filter(pk__in=[]).order_by("name"), 2).count == 0
+
+
+def test_a_search_asks_once_for_its_keys(three: list[Server]) -> None:
+    found = lists.Searched(Server.objects.filter(name__contains="").order_by("name"), 2)
+    with CaptureQueriesContext(connection) as asked:
+        assert [server.name for server in found.get_page("2").object_list] == ["c"]
+    assert (found.count, len(asked)) == (3, 2)
