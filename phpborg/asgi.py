@@ -42,3 +42,6 @@ with ThreadPoolExecutor(1) as thread:  # uvicorn imports us in its event loop, w
 _urls = get_resolver().url_patterns
 gc.collect()
 gc.freeze()
+# What is loaded later, as templates, it looks through at every sixtieth answer of a thousand lines, not at every
+# fourteenth: 100 ms each time. More seldom, and what it has not looked at yet would be 100 MB.
+gc.set_threshold(700, 10, 50)

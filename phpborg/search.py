@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from accounts.lists import by_key
 from accounts.models import User
 from backups.filters import ArchiveFilter
 from backups.models import Archive, Plan, Repository
@@ -49,7 +50,8 @@ def look_everywhere(text: str, user: User | AnonymousUser) -> list[Found]:
     ]
     found = []
     for label, icon, rows, page in kinds:
-        first = list(rows[: SHOWN + 1])
+        # Their keys first: of tables that are joined MariaDB may begin with another one, and sort all archives.
+        first = by_key(rows, list(rows.values_list("pk", flat=True)[: SHOWN + 1]))
         if first:
             more = reverse(page, query={"search": text}) if len(first) > SHOWN else ""
             found.append(Found(label, icon, first[:SHOWN], more))

@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from itertools import chain
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -77,7 +76,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "runs": schedule.upcoming(plan),
         "sources": sources,
         "running": Job.objects.filter(plan=plan, type=RunBackup.type).unfinished().order_by("-status").first(),
-        "page": Paginator(archives, 25).get_page(request.GET.get("page")),
+        "page": Deep(archives, 25).get_page(request.GET.get("page")),
         "last_test": plan.restore_tests.defer("evidence").first(),
     }
     return render(request, "plans/detail.html", context)

@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -71,9 +70,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "giving": repository.jobs.filter(type=GiveKey.type).order_by("-created_at").first(),
         "making": repository.jobs.filter(type__in=MAKING).order_by("-created_at").first(),
         "proposal": proposal_for(repository) if repository.state == Repository.State.READY else None,
-        "page": Paginator(Archive.objects.filter(repository=repository).with_scope(), 25).get_page(
-            request.GET.get("page")
-        ),
+        "page": Deep(Archive.objects.filter(repository=repository).with_scope(), 25).get_page(request.GET.get("page")),
     }
     return render(request, "repositories/detail.html", context)
 

@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 
-from django.core.paginator import Paginator
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -19,6 +18,7 @@ from jobs.models import Job
 from servers.models import Server, tags_of
 
 STATES = (State.PROTECTED, State.ATTENTION, State.AT_RISK, State.UNKNOWN)
+NEWEST_SHOWN = 8
 TABS = ("overview", "plans", "archives", "jobs", "access")
 
 
@@ -67,7 +67,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     server = get_object_or_404(
         Server.objects.for_user(request.user).prefetch_related("tags", Prefetch("plans", plans)), pk=pk
     )
-    tab = request.GET.get("tab", TABS[0])
+    asked = request.GET.get("tab", "")
+    tab = asked if asked in TABS else TABS[0]
     archives = Archive.objects.for_user(request.user).filter(server=server).with_scope()
     visible = Job.objects.for_user(request.user).with_names()
     jobs = visible.filter(server=server)
@@ -76,13 +77,16 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "health": health.of_server(server),
         "plans": [{"plan": plan, "health": health.of_plan(plan)} for plan in server.plans.all()],
         "running": visible.running().filter(row_by_row(Q(server=server))).first(),  # of few, not of all its jobs
-        "tab": tab if tab in TABS else TABS[0],
+        "tab": tab,
         "tabs": TABS,
         "last_archive": archives.first(),
         "marks": health.marks_of(server),
         "days": stats.days_of(Job.objects.for_user(request.user).filter(server=server), timezone.now())
         if tab == TABS[0]
         else None,
-        "page": Paginator(archives if tab == "archives" else jobs, 25).get_page(request.GET.get("page")),
+        "newest": jobs[:NEWEST_SHOWN] if tab == TABS[0] else None,
+        "page": Deep(archives if tab == "archives" else jobs, 25).get_page(request.GET.get("page"))
+        if tab in ("archives", "jobs")
+        else None,
     }
     return render(request, "servers/detail.html", context)
