@@ -44,7 +44,7 @@ LABELS = {
 }
 UNITS: Mapping[str, str | Promise] = {
     "days": gettext_lazy("days"), "seconds": gettext_lazy("seconds"), "pauses": gettext_lazy("seconds"),
-    "lines": gettext_lazy("lines"), "percent": "%", "gigabytes": "GB", "proof_days": gettext_lazy("days"),
+    "lines": gettext_lazy("lines"), "percent": "%", "gigabytes": gettext_lazy("GB"), "proof_days": gettext_lazy("days"),
     "proof_files": gettext_lazy("files"), "patience": gettext_lazy("seconds"),
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     pools = list(StoragePool.objects.for_user(user).order_by(F("free_bytes").asc(nulls_last=True)))
     needy_pools = [pool for pool in pools if pool.state_shown in (health.State.AT_RISK, health.State.ATTENTION)]
     forecasts = growth.forecasts(pools[:POOLS_SHOWN])
+    next_plan = stats.next_plans(user).first()
     return {
         "servers": counts["servers"],
         "protected": counts["servers"] - len(at_risk) - len(attention) - len(unknown),
@@ -58,7 +59,8 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "running_jobs": running[:STRIP_SHOWN],  # what the shell would ask for again
         "waiting_count": counts["waiting"],
         "last_end": last_end(newest, user),
-        "next_plan": stats.next_plans(user).first(),
+        "next_plan": next_plan,
+        "next_is_late": next_plan is not None and next_plan.next_run_at is not None and next_plan.next_run_at < now,
         "newest": newest,
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,

@@ -3,18 +3,17 @@
   "use strict";
 
   const language = document.documentElement.lang || "en";
-  const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
   const number = (value, digits = 0) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
-  const bytes = (value) => {
+  const bytes = (units) => (value) => {
     let unit = 0;
-    while (Math.abs(value) >= 1000 && unit < UNITS.length - 1) { value /= 1000; unit += 1; }
-    return `${number(value, unit && Math.abs(value) < 100 ? 1 : 0)} ${UNITS[unit]}`;
+    while (Math.abs(value) >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
+    return `${number(value, unit && Math.abs(value) < 100 ? 1 : 0)} ${units[unit]}`;
   };
   const seconds = (value) => {
     if (value < 60) return `${number(value, value < 10 ? 1 : 0)} s`;
     return value < 3600 ? `${number(value / 60, 1)} min` : `${number(value / 3600, 1)} h`;
   };
-  const said = { bytes, seconds };
+  const said = { bytes: (table) => bytes(table.dataset.units.split(" ")), seconds: () => seconds };
 
   const read = (table) => {
     const rows = [...table.tBodies[0].rows].map((row) => ({
@@ -24,7 +23,7 @@
       values: [...row.cells].slice(1).filter((cell) => cell.dataset.value !== undefined).map((cell) => Number(cell.dataset.value)),
     }));
     const heads = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
-    return { rows, heads, say: said[table.dataset.unit] ?? number };
+    return { rows, heads, say: said[table.dataset.unit]?.(table) ?? number };
   };
 
   // Whatever CSS makes of it (a variable of a variable, a mixture): a canvas says what colour that is.
@@ -64,7 +63,7 @@
   const kinds = {
     lines: ({ rows, heads, say }, c) => ({
       grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
-      legend: { type: "scroll", top: 0, left: 0, inactiveColor: c.line, inactiveBorderColor: c.line, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
+      legend: { type: "scroll", top: 0, left: 0, inactiveColor: c.text, inactiveBorderColor: c.text, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
       tooltip: tooltip(c, (points) => [rows[points[0].dataIndex].text, ...points.map((p) => `${p.seriesName}: ${say(p.value)}`)].join("\n"), "axis"),
       xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), splitLine: { show: false } },
       yAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say } },
@@ -85,7 +84,7 @@
       tooltip: tooltip(c, (point) => `${point.name}: ${say(point.value)}`),
       series: [{
         type: "treemap", roam: false, nodeClick: false, breadcrumb: { show: false }, left: 0, right: 0, top: 0, bottom: 0,
-        data: rows.filter((row) => row.values.length).map((row) => ({ name: row.name, value: row.values[0], itemStyle: { color: c.accent } })),
+        data: rows.filter((row) => row.values.length).slice(0, innerWidth < 768 ? 15 : 50).map((row) => ({ name: row.name, value: row.values[0], itemStyle: { color: c.accent } })),
         label: { formatter: (point) => `${point.name}\n${say(point.value)}`, color: c.back, overflow: "truncate", lineHeight: 16 },
         itemStyle: { borderColor: c.back, borderWidth: 1, gapWidth: 1 },
       }],

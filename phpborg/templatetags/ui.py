@@ -15,8 +15,8 @@ from django.templatetags.static import static
 from django.utils import formats, timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.access import ROLE_LABELS, Permission, can
 from accounts.models import AuditEntry
@@ -28,7 +28,10 @@ from phpborg import actions
 
 register = template.Library()
 
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+UNITS = (
+    gettext_lazy("B"), gettext_lazy("kB"), gettext_lazy("MB"), gettext_lazy("GB"), gettext_lazy("TB"),
+    gettext_lazy("PB"),
+)  # fmt: skip
 STEP = 1000
 SPANS = ((86_400, gettext_lazy("d")), (3_600, gettext_lazy("h")), (60, gettext_lazy("min")), (1, gettext_lazy("s")))
 
@@ -38,20 +41,32 @@ SPANS = ((86_400, gettext_lazy("d")), (3_600, gettext_lazy("h")), (60, gettext_l
 
 @register.filter
 def size(value: float | None) -> str:
-    """Bytes as "1.2 GB": decimal units, one digit after the point below 100."""
+    """Bytes as "1.2 GB", in French "1,2 Go": decimal units, one digit after the point below 100."""
     if value is None:
         return "–"
     number, unit = float(value), 0
     while abs(number) >= STEP and unit < len(UNITS) - 1:
         number, unit = number / STEP, unit + 1
     digits = 0 if unit == 0 or abs(number) >= 100 else 1
-    return f"{decimal(number, digits)} {UNITS[unit]}"
+    return f"{decimal(number, digits)} {_style(get_language())[1][unit]}"
 
 
 def decimal(number: float, digits: int = 0) -> str:
     """In the person's language, its thousands not apart: what Django has for it takes ten times as long."""
     shown = f"{round(number, digits):.{digits}f}"
-    return shown.replace(".", str(formats.get_format("DECIMAL_SEPARATOR"))) if digits else shown
+    return shown.replace(".", _style(get_language())[0]) if digits else shown
+
+
+@cache
+def _style(language: str | None) -> tuple[str, tuple[str, ...]]:
+    """What that language, which is the person's now, has instead of the point; and of bytes."""
+    return str(formats.get_format("DECIMAL_SEPARATOR", language)), tuple(map(str, UNITS))
+
+
+@register.simple_tag
+def byte_units() -> str:
+    """For static/charts.js."""
+    return " ".join(_style(get_language())[1])
 
 
 @register.filter

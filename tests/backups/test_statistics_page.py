@@ -8,6 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.models import User
 from backups import stats
 from backups.models import BackupHour, Plan, Repository, StorageDay
 from servers.models import Server
@@ -64,6 +65,16 @@ def test_it_has_numbers_for_every_picture(as_viewer: Client, plan: Plan) -> None
         assert f'id="{table}"' in page
     for text in ("9.0 GB of data take 1.0 GB on disk: 89 % is spared.", "+7.0 MB", "1 min 30 s", 'data-value="90.0"'):
         assert text in page
+
+
+def test_in_french_bytes_are_octets_for_charts_too(as_viewer: Client, viewer: User, plan: Plan) -> None:
+    """Red with units that are not translated."""
+    Repository.objects.update(original_bytes=9_000_000_000, compressed_bytes=10**9, deduplicated_bytes=10**9)
+    viewer.language = "fr"
+    viewer.save()
+    page = as_viewer.get("/statistics").content.decode()
+    assert "9,0 Go" in page
+    assert 'data-units="o ko Mo Go To Po"' in page
 
 
 def test_before_anything_is_stored_it_says_so(as_viewer: Client) -> None:
