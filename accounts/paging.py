@@ -190,9 +190,9 @@ class Walk:
                 self._span &= Q(**{f"{self._names[0]}__{lookup}": value})
         lane, rest, end = self._narrowest(asked)
         within = beyond(self._names, end, backward, itself=True) if end else Q()
-        found = self._read(lane, self._span & within & rest, size + 1)
-        self.rows = found[:size][:: -1 if self._back else 1]
-        goes_on = self._position(found[size - 1]) if len(found) > size else end
+        found, has_more = self._read(lane, self._span & within & rest, size)
+        self.rows = found[:: -1 if self._back else 1]
+        goes_on = self._position(found[-1]) if has_more and found else end
         ahead = Cursor(goes_on, self._back) if goes_on else None
         behind = Cursor(self._position(found[0]) if found else end, not self._back) if cursor.position else None
         self.older, self.newer = (behind, ahead) if self._back else (ahead, behind)
@@ -220,12 +220,15 @@ class Walk:
         ends = [row for rows in columns for row in rows[most : most + 1]]
         return nearest(ends, default=None)
 
-    def _read(self, lane: Lane, rest: Q, limit: int) -> list[Any]:
+    def _read(self, lane: Lane, rest: Q, size: int) -> tuple[list[Any], bool]:
+        """The rows, and whether there are more; what is deleted meanwhile is missing, and ends no list."""
         if lane == [Q()]:
-            return list(self._queryset.filter(rest)[:limit])
+            rows = list(self._queryset.filter(rest)[: size + 1])
+            return rows[:size], len(rows) > size
         # Their keys first: asked for whole rows of one status MariaDB walks along all jobs instead of its index.
-        pks = [pk for one in lane for pk in self._queryset.filter(one, rest).values_list("pk", flat=True)[:limit]]
-        return list(self._queryset.filter(pk__in=pks)[:limit])
+        each = (self._queryset.filter(one, rest).values_list("pk", flat=True)[: size + 1] for one in lane)
+        keys = [key for found in each for key in found]
+        return list(self._queryset.filter(pk__in=keys)[:size]), len(keys) > size
 
     def _position(self, row: Model) -> Position:
         return tuple(getattr(row, name) for name in self._names)

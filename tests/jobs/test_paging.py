@@ -186,3 +186,20 @@ def test_lines_of_jobs_that_had_ended_are_older(now: datetime) -> None:
         LogLine.objects.create(job=job, number=job.lines.count() + 1, at=now, message="x")
     assert written_by(now - 6 * HOUR) == old.lines.get().pk
     assert written_by(now - 8 * HOUR) == 0
+
+
+def test_a_row_that_is_deleted_while_a_page_is_read_ends_no_list(api_viewer: APIClient, many: list[Job]) -> None:
+    """Red when the page's rows, of which one is gone, say whether there are more."""
+    gone: list[Any] = []
+
+    def delete_one(execute: Any, sql: str, parameters: Any, is_many: bool, context: Any) -> Any:
+        if not gone and "SELECT" in sql and "jobs_job" in sql and " IN (" in sql and "LIMIT" in sql:
+            gone.append(None)  # what follows comes by here too
+            gone.append(Job.objects.filter(status="completed")[3].pk)
+            Job.objects.filter(pk=gone[1]).delete()
+        return execute(sql, parameters, is_many, context)
+
+    with connection.execute_wrapper(delete_one):
+        seen = joined(pages(api_viewer, "/api/jobs?status=completed&page_size=5"))
+    completed = [str(job.pk) for job in many if job.status == "completed" and job.pk != gone[1]]
+    assert seen == completed
