@@ -405,7 +405,8 @@ def ranks_of(now: datetime) -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(sql, [times.get(each, each) for each in parameters])
         for server, rank in cursor.fetchall():
-            worst[server] = min(rank, worst.get(server, rank))
+            found = int(rank)  # of whole numbers of several kinds MariaDB's union makes decimals
+            worst[server] = min(found, worst.get(server, found))
     return worst
 
 

@@ -61,6 +61,7 @@ def the_two_agree(now: datetime) -> dict[State, int]:
     protected = stats.RANK[State.PROTECTED]
     assert [one for pk, one in told.items() if stats.RANK[one.state] != ranks.get(pk, protected)] == []
     assert set(ranks) <= set(told)
+    assert {type(rank) for rank in ranks.values()} <= {int}
     counts = stats.health_of(servers.count(), now)
     assert counts == {state: [one.state for one in told.values()].count(state) for state in State}
     return counts
