@@ -60,7 +60,7 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "waiting_count": counts["waiting"],
         "last_end": last_end(newest, user),
         "next_plan": next_plan,
-        "next_is_late": next_plan is not None and next_plan.next_run_at is not None and next_plan.next_run_at < now,
+        "next_is_late": bool(next_plan and next_plan.next_run_at and next_plan.next_run_at < now),
         "newest": newest,
         "stored": stored,
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,

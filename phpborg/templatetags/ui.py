@@ -13,7 +13,7 @@ from django.forms import BoundField, CheckboxInput, RadioSelect, Select, Textare
 from django.template.loader import get_template
 from django.templatetags.static import static
 from django.utils import formats, timezone
-from django.utils.html import escape, format_html
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
@@ -113,7 +113,9 @@ def ago(value: datetime | None) -> SafeString | str:
     if value is None:
         return "–"
     # Not by format_html: a list has two hundred of them, and of these only words of ours could have to be escaped.
-    shown = f'<time datetime="{value.isoformat()}" title="{moment(value)}" data-ago>{escape(distance(value))}</time>'
+    shown = (
+        f'<time datetime="{value.isoformat()}" title="{moment(value)}" data-ago>{html.escape(distance(value))}</time>'
+    )
     return mark_safe(shown)  # noqa: S308
 
 
