@@ -11,7 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.access import PERMISSION_LABELS, ROLE_LABELS, Permission, can
-from accounts.models import ApiToken, User, zone_choices
+from accounts.fields import TimeZoneField
+from accounts.models import ApiToken, User
 from accounts.people import givable
 from accounts.throttle import refuse_impatient
 
@@ -31,16 +32,11 @@ class LoginForm(AuthenticationForm):
 
 
 class ProfileForm(forms.ModelForm[User]):
-    time_zone = forms.ChoiceField(label=_("Time zone"), required=False)
+    time_zone = TimeZoneField(label=_("Time zone"), required=False, empty=_("As the site"))
 
     class Meta:
         model = User
         fields = ["first_name", "last_name", "email", "time_zone", "language", "theme"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        zones = zone_choices()
-        self.fields["time_zone"].choices = [("", _("As the site")), *zones]  # type: ignore[attr-defined]
 
 
 class AccountForm(ProfileForm):

@@ -67,10 +67,32 @@ class Deep(Paginator[Any]):
         return Page(by_key(self._rows, self._keys(first, min(first + self.per_page, self.count))), number, self)
 
     def _keys(self, first: int, end: int) -> list[Any]:
-        keys = self._rows.values_list("pk", flat=True)
+        return self._cut(self._rows.values_list("pk", flat=True), first, end)
+
+    def _cut(self, values: QuerySet[Any], first: int, end: int) -> list[Any]:
         if first > self.count // 2:
-            return list(keys.reverse()[self.count - end : self.count - first])[::-1]
-        return list(keys[first:end])
+            return list(values.reverse()[self.count - end : self.count - first])[::-1]
+        return list(values[first:end])
+
+
+class ByOwner(Deep):
+    """Of rows that are ordered by whose they are, as `server__name`, which is unique, and then among themselves.
+
+    No index has both, and a database would sort all of them. Whose the rows of a page are it reads from an index, and
+    then there are few to sort. Ordered by a column of their own they are as in any list.
+    """
+
+    def _keys(self, first: int, end: int) -> list[Any]:
+        column = str(self._rows.query.order_by[0])
+        relation = column.rpartition("__")[0]
+        if not relation or first == end:
+            return super()._keys(first, end)
+        owners = self._cut(self._rows.order_by(column).values_list(relation, flat=True), first, end)
+        found = list(self._rows.filter(**{f"{relation}__in": set(owners)}).values_list(relation, "pk"))
+        on_the_page_before = [owner for owner, _ in found].count(owners[0]) - owners.count(owners[0])
+        if on_the_page_before and owners[0] == owners[-1]:  # or on the page after: of one owner there are few to sort
+            return super()._keys(first, end)
+        return [key for _, key in found][on_the_page_before:][: len(owners)]
 
 
 def remembered_count(rows: QuerySet[Any]) -> int:

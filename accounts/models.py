@@ -28,10 +28,6 @@ def zone_names() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def zone_choices() -> list[tuple[str, str]]:
-    return [(zone, zone) for zone in sorted(zone_names())]
-
-
 def validate_time_zone(value: str) -> None:
     if value != "UTC" and value not in zone_names():
         raise ValidationError(_("There is no time zone “%(value)s”."), params={"value": value[:60]})

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import zone_choices
+from accounts.fields import TimeZoneField
 from alerts.channels.base import ChannelKind, of_plans
 from alerts.events import EventKind
 from alerts.messages import sample
@@ -62,7 +62,7 @@ class RuleForm(forms.ModelForm[Rule]):
     servers = ServersField(label=gettext_lazy("Servers"), help_text=gettext_lazy("Their names, one per line."))
     plans = PlansField(label=gettext_lazy("Plans"), help_text=gettext_lazy("As server/plan, one per line."))
     tags = forms.ModelMultipleChoiceField(Tag.objects.all(), label=gettext_lazy("Tags"), required=False)
-    time_zone = forms.ChoiceField(
+    time_zone = TimeZoneField(
         label=gettext_lazy("Time zone"), help_text=gettext_lazy("In which the quiet hours are meant.")
     )
 
@@ -84,7 +84,6 @@ class RuleForm(forms.ModelForm[Rule]):
         super().__init__(*args, **kwargs)
         self.kind = kind
         self.fields["channels"].queryset = Channel.objects.exclude(kind__in=of_plans())  # type: ignore[attr-defined]
-        self.fields["time_zone"].choices = zone_choices()  # type: ignore[attr-defined]
         if not kind.has_scope:
             for name in ("scope", "tags", "servers", "plans"):
                 del self.fields[name]

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import validate_time_zone, zone_choices
+from accounts.fields import TimeZoneField
 from accounts.throttle import refuse_another
 from backups import schedule
 from backups.borg.results import Unreadable, parse_key
@@ -264,9 +264,7 @@ class ScheduleForm(forms.Form):
         max_length=100,
         help_text=_("Five fields: minute, hour, day of the month, month, day of the week. As “0 2 * * mon-fri”."),
     )
-    time_zone = forms.CharField(
-        label=_("Time zone"), required=False, validators=[validate_time_zone], widget=forms.Select
-    )
+    time_zone = TimeZoneField(label=_("Time zone"), required=False)
     blackout = forms.CharField(
         label=_("Not during"),
         required=False,
@@ -285,9 +283,6 @@ class ScheduleForm(forms.Form):
     def __init__(self, data: Any = None, *, plan: Plan) -> None:
         super().__init__(data, prefix="when", initial=self._initial(plan))
         self.plan = plan
-        zones = self.fields["time_zone"].widget
-        assert isinstance(zones, forms.Select)
-        zones.choices = zone_choices()
 
     @staticmethod
     def _initial(plan: Plan) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Max
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -111,7 +110,7 @@ def plans_of(servers: Iterable[Server]) -> dict[int, list[Plan]]:
     """The plans of each server by its id, with what `of_plan` reads; a prefetch makes a queryset for each server."""
     by_id = {server.pk: server for server in servers}
     found: dict[int, list[Plan]] = {pk: [] for pk in by_id}
-    for plan in with_names(Plan.objects.filter(server__in=by_id), **READS):
+    for plan in with_names(Plan.objects.filter(server__in=by_id).order_by("name"), **READS):
         plan.server = by_id[plan.server_id]
         found[plan.server_id].append(plan)
     return found
@@ -143,10 +142,10 @@ class Mark:
 
 
 def marks_of(server: Server) -> list[Mark]:
-    """Backup, check, retention, restore test. Reads its plans as `of_server`, and asks once for retention."""
+    """Backup, check, retention, restore test. Reads its plans as `of_server`, and asks for nothing more."""
     plans = [plan for plan in server.plans.all() if plan.enabled]
     now = timezone.now()
-    tidied = _tidied_at([plan for plan in plans if plan.retention_id])
+    tidied = [plan.tidied_at for plan in plans if plan.retention_id and plan.tidied_at]
     return [
         Mark(_("Backup"), _oldest(plan.last_good_at for plan in plans), any(
             schedule.overdue_since(plan, now) for plan in plans
@@ -154,7 +153,7 @@ def marks_of(server: Server) -> list[Mark]:
         Mark(_("Check"), _oldest(plan.repository.checked_at for plan in plans), any(
             plan.repository.damage for plan in plans
         )),
-        Mark(_("Retention"), tidied, is_owed=False),
+        Mark(_("Retention"), min(tidied, default=None), is_owed=False),  # it runs only where something is to go
         Mark(_("Restore test"), _oldest(plan.proved_at for plan in plans), any(
             plan.proof_failed or (plan.proof_overdue_at and plan.proof_overdue_at < now) for plan in plans
         )),
@@ -164,14 +163,3 @@ def marks_of(server: Server) -> list[Mark]:
 def _oldest(times: Iterable[datetime | None]) -> datetime | None:
     known = list(times)
     return min((at for at in known if at), default=None) if None not in known else None
-
-
-def _tidied_at(plans: list[Plan]) -> datetime | None:
-    """When retention last ran well, of the plan that has waited longest; it runs only where something is to go."""
-    if not plans:
-        return None
-    jobs = Job.objects.filter(
-        type="prune", subject__in=[f"plan:{plan.pk}" for plan in plans], status=Job.Status.COMPLETED
-    )
-    newest = dict(jobs.order_by().values_list("subject").annotate(at=Max("completed_at")))
-    return min(newest.values(), default=None)

@@ -182,8 +182,10 @@ class StoragePool(SshAccount):
 
 
 class RepositoryQuerySet(VisibleQuerySet):
+    WITHOUT_STORED_KIT = models.Q(state="ready", kit_stored_at=None)
+
     def without_stored_kit(self) -> Self:
-        return self.filter(state=Repository.State.READY, kit_stored_at=None)
+        return self.filter(self.WITHOUT_STORED_KIT)
 
 
 class Repository(models.Model):
@@ -260,10 +262,17 @@ class Repository(models.Model):
         indexes = [
             models.Index(fields=["name", "id"], name="repository_by_name"),
             models.Index(fields=["-deduplicated_bytes", "id"], name="repository_largest"),
-            # All that is summed up of ten thousand, without their long rows. No generated column: for these SQLite
-            # reads the rows all the same.
+            # All that is summed up and counted of ten thousand, without their long rows. No generated column: for
+            # these SQLite reads the rows all the same.
             models.Index(
-                fields=["original_bytes", "compressed_bytes", "deduplicated_bytes", "archive_count"],
+                fields=[
+                    "original_bytes",
+                    "compressed_bytes",
+                    "deduplicated_bytes",
+                    "archive_count",
+                    "state",
+                    "kit_stored_at",
+                ],
                 name="repository_sums",
             ),
             models.Index(fields=["is_damaged"], name="repository_damaged"),
@@ -469,6 +478,8 @@ class Plan(models.Model):
     last_good_at = models.DateTimeField(
         null=True, editable=False
     )  # when the newest archive without suspicion was taken
+    # When retention last ran well, kept by PruneArchives.ended.
+    tidied_at = models.DateTimeField(null=True, editable=False)
     # Of restore tests, kept by backups/runners/proof.py.
     proved_at = models.DateTimeField(null=True, editable=False)  # the last one that held
     proof_failed = models.TextField(blank=True, default="", editable=False)  # why the last one did not hold; "": it did

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.db.models import (
+    BigIntegerField,
     Case,
     CharField,
     Count,
@@ -29,13 +30,15 @@ from django.db.models import (
     OuterRef,
     Q,
     QuerySet,
+    Subquery,
     Sum,
     Value,
     When,
 )
 from django.db.models.expressions import RawSQL
-from django.db.models.fields.json import KT, KeyTransform
-from django.db.models.functions import Coalesce, Substr
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Coalesce, Substr
+from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from accounts.models import User
@@ -303,11 +306,13 @@ def days_of_all(now: datetime, count: int) -> list[Day]:
     """How backups of the last days ended, oldest first, today last; from BackupHour."""
     days, since = _last_days(now, count)
     hours = BackupHour.objects.filter(began_at__gte=since, began_at__lte=now).order_by()
-    # Both databases write a date so, in UTC; for TruncDate SQLite would call Python at each hour.
-    by_day = hours.annotate(day=Substr("began_at", 1, 10, output_field=CharField())).values_list("day")
-    for day, *sums in by_day.annotate(**_OUTCOMES):
+    for day, *sums in hours.annotate(day=_DAY("began_at")).values_list("day").annotate(**_OUTCOMES):
         days[date.fromisoformat(day)].add([int(number) for number in sums])
     return list(days.values())
+
+
+# Both databases write a date so, in UTC; for TruncDate SQLite would call Python at each row.
+_DAY = partial(Substr, pos=1, length=10, output_field=CharField())
 
 
 def _last_days(now: datetime, count: int) -> tuple[dict[date, Day], datetime]:
@@ -321,16 +326,19 @@ def days_of(jobs: QuerySet[Job], now: datetime) -> list[Day]:
     """The last days of one server, oldest first, today last; from its own jobs, as long as they are kept."""
     days, since = _last_days(now, SERVER_DAYS)
     ended = jobs.filter(type="backup", status__in=Job.FINAL, created_at__gte=since, created_at__lte=now).order_by()
-    rows = ended.values_list(
-        "status", "created_at", "started_at", "completed_at", KT("result__suspicion"),
-        KeyTransform("deduplicated", "result"),
-    )  # fmt: skip
-    for status, created_at, started_at, completed_at, doubts, added in rows:
-        day = days[created_at.date()]
-        setattr(day, status, getattr(day, status) + 1)
-        day.suspicious += status == Job.Status.COMPLETED and bool(doubts)
-        day.added_bytes += added or 0
-        day.duration += (completed_at - started_at).total_seconds() if started_at and completed_at else 0
+    by_day = ended.annotate(day=_DAY("created_at"), doubts=Cast(KT("result__suspicion"), CharField()))
+    summed = by_day.values_list("day", "status").annotate(
+        count=Count("*"),
+        suspicious=Count("pk", filter=Q(status=Job.Status.COMPLETED, doubts__gt="")),
+        added=Sum(Cast(KT("result__deduplicated"), BigIntegerField())),
+        took=Sum(F("completed_at") - F("started_at")),
+    )
+    for found, status, count, suspicious, added, took in summed:
+        day = days[date.fromisoformat(found)]
+        setattr(day, status, count)
+        day.suspicious += suspicious
+        day.added_bytes += int(added or 0)  # MariaDB's sums are decimals
+        day.duration += took.total_seconds() if took else 0
     return list(days.values())
 
 
@@ -449,10 +457,16 @@ def _by_themselves() -> tuple[QuerySet[Server, tuple[int, int]], QuerySet[Server
     rank = Case(
         When(key_has_changed, then=RANK[State.AT_RISK]), default=RANK[State.UNKNOWN], output_field=IntegerField()
     )
+    # That each server has a plan, as is usual, MariaDB finds in half the time by counting.
+    some_have_none = LessThan(_number(Plan.objects.all(), Count("server", distinct=True)), _number(servers, Count("*")))
     plans = Plan.objects.filter(server=OuterRef("pk"))
-    without = servers.filter(~Exists(plans))  # and no more: only the index of ids is read
+    without = servers.filter(some_have_none, ~Exists(plans))  # and no more: only the index of ids is read
     out_of_order = servers.filter(is_out_of_order__in=[True])
     return out_of_order.values_list("pk", rank), without.values_list("pk", Value(RANK[State.UNKNOWN]))
+
+
+def _number(rows: QuerySet[Any], count: Count) -> Subquery:
+    return Subquery(rows.order_by().annotate(one=Value(1)).values("one").annotate(number=count).values("number"))
 
 
 def _rank(now: datetime, late: datetime) -> Case:

@@ -9,8 +9,6 @@ from django.core.exceptions import ValidationError
 from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import validate_time_zone
-
 
 class WholeNumbersField(forms.Field):
     """A list of whole numbers: with commas between them on a page, a JSON list in the API."""
@@ -67,11 +65,6 @@ class SiteAddressField(forms.CharField):
             raise ValidationError(self.error_messages["no_address"], code="no_address")
         if not validate_host(host, settings.ALLOWED_HOSTS):
             raise ValidationError(self.error_messages["not_answered"], code="not_answered", params={"host": host})
-
-
-class TimeZoneField(forms.CharField):
-    widget = forms.Select  # which of them there are the form says that shows it
-    default_validators = [validate_time_zone]
 
 
 class SecretField(forms.CharField):

@@ -144,8 +144,8 @@ class Fleet:
             update(repository, dict(zip(sums, kept.sums, strict=True)))
         self._prove(things.plans)
         names = [
-            "last_job", "last_outcome", "last_took", "last_good_at", "due_at", "proved_at", "proof_failed",
-            "proof_due_at", "proof_overdue_at",
+            "last_job", "last_outcome", "last_took", "last_good_at", "due_at", "tidied_at", "proved_at",
+            "proof_failed", "proof_due_at", "proof_overdue_at",
         ]  # fmt: skip
         Plan.objects.bulk_update(things.plans, names, batch_size=BATCH)
         Repository.objects.bulk_update(things.repositories, sums, batch_size=BATCH)

@@ -11,10 +11,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import zone_choices
+from accounts.fields import TimeZoneField
 from backups.models import RetentionPolicy
 from jobs.config import config, defaults, fields, is_secret
-from jobs.fields import TimeZoneField, WholeNumbersField
+from jobs.fields import WholeNumbersField
 from phpborg.templatetags.ui import count
 
 LABELS = {
@@ -73,13 +73,12 @@ class SettingsForm(forms.Form):
         for name, field in self.fields.items():
             field.label = LABELS[name]
             field.help_text = " ".join(filter(None, (str(field.help_text), bounds(name), default_words(name))))
-            if isinstance(field, TimeZoneField):
-                empty = [] if field.required else [("", _("that of whoever makes the plan"))]
-                _offer(field, [*empty, *zone_choices()])
+            if isinstance(field, TimeZoneField) and not field.required:
+                field.widget.empty = _("that of whoever makes the plan")
         if policy := self.fields.get("plan_retention"):
             self._policies = list(RetentionPolicy.objects.order_by("name").values_list("name", flat=True))
-            policy.widget = forms.Select()
-            _offer(policy, [("", _("the first by name")), *((name, name) for name in self._policies)])
+            names = ((name, name) for name in self._policies)
+            policy.widget = forms.Select(choices=[("", _("the first by name")), *names])
 
     def clean_plan_retention(self) -> str:
         name: str = self.cleaned_data["plan_retention"]
@@ -114,11 +113,6 @@ class SettingsForm(forms.Form):
 
     def _setting(self, name: str, set_here: Collection[str]) -> Setting:
         return Setting(self[name], name in set_here, name in self.unset, is_secret(name))
-
-
-def _offer(field: forms.Field, choices: list[tuple[str, str]]) -> None:
-    assert isinstance(field.widget, forms.Select)
-    field.widget.choices = choices
 
 
 def bounds(name: str) -> str:

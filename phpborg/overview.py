@@ -5,14 +5,14 @@ from operator import itemgetter
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import F, Sum
+from django.db.models import Count, F, Sum
 from django.utils import timezone
 
 from accounts.access import Permission, can
 from accounts.models import User
 from backups import growth, health, stats
 from backups.health import State
-from backups.models import Archive, Repository, StoragePool
+from backups.models import Archive, Repository, RepositoryQuerySet, StoragePool
 from jobs.models import Job
 from phpborg.shell import STRIP_SHOWN
 from servers.models import Server
@@ -23,9 +23,7 @@ SHOWN, POOLS_SHOWN, NEWEST_SHOWN, DAYS_SHOWN = 10, 5, 8, 30
 def overview(user: User | AnonymousUser) -> dict[str, Any]:
     """Context of templates/dashboard: sentence, needs, running, storage."""
     servers, jobs, now = Server.objects.for_user(user), Job.objects.for_user(user), timezone.now()
-    # Only whoever can do something about it is told of kits.
-    kits = Repository.objects.without_stored_kit() if can(user, Permission.BACKUP_MANAGE) else Repository.objects.none()
-    counts = stats.numbers_of(servers=servers, waiting=jobs.pending(), kits=kits)
+    counts = stats.numbers_of(servers=servers, waiting=jobs.pending())
     ranks = stats.ranks_of(now) if counts["servers"] else {}
     at_risk, attention, unknown = (
         sorted(pk for pk, rank in ranks.items() if rank == stats.RANK[state])
@@ -36,8 +34,9 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
     states = health.of_servers(needy)
     needy.sort(key=lambda server: health.WORST_FIRST.index(states[server.pk].state))
     stored = Repository.objects.for_user(user).aggregate(
-        original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes")
-    )
+        original=Sum("original_bytes"), deduplicated=Sum("deduplicated_bytes"),
+        kits=Count("pk", filter=RepositoryQuerySet.WITHOUT_STORED_KIT),
+    )  # fmt: skip
     running = list(jobs.with_names().running().order_by("started_at")[:SHOWN])
     # Not "in FINAL": MariaDB would take the index by status, and sort a million.
     ended = jobs.with_names().filter(type="backup").exclude(status__in=(Job.Status.PENDING, Job.Status.RUNNING))
@@ -66,7 +65,8 @@ def overview(user: User | AnonymousUser) -> dict[str, Any]:
         "saved": 1 - stored["deduplicated"] / stored["original"] if stored["original"] else None,
         "pools": [(pool, forecasts.get(pool.pk)) for pool in pools[:POOLS_SHOWN]],
         "days": stats.days_of_all(now, DAYS_SHOWN),
-        "unstored_kits": counts["kits"],
+        # Only whoever can do something about it is told of kits.
+        "unstored_kits": stored["kits"] if can(user, Permission.BACKUP_MANAGE) else 0,
     }
 
 

@@ -161,6 +161,8 @@ class Past:
         self._note(job)
         if job.type == "backup":
             self._keep(job, whose)
+        if job.type == "prune" and job.status == Status.COMPLETED:
+            self.kept[whose].of_plan["tidied_at"] = job.completed_at
         if job.log_lines:
             assert job.started_at
             assert job.completed_at

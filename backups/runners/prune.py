@@ -58,6 +58,11 @@ class PruneArchives(PlanRunner):
         if sentence := objection(subject):
             raise Refused(sentence)
 
+    @classmethod
+    def ended(cls, job: Job) -> None:
+        if job.plan and job.status == Job.Status.COMPLETED:
+            Plan.objects.filter(pk=job.plan.pk).update(tidied_at=job.completed_at)
+
     def run(self) -> dict[str, Any]:
         plan = Plan.objects.with_scope().get(pk=self.subject.pk)
         still(refuse_damaged, plan.repository)

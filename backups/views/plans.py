@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import audit
 from accounts.access import Permission, require, signed_in
-from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered, with_names
+from accounts.lists import ByOwner, Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered, with_names
 from accounts.meantime import Meantime
 from backups import health, schedule
 from backups.forms import PlanWithFiles, ScheduleForm
@@ -42,7 +42,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     plans = ordered(plans, request, "name", "last_good_at", "next_run_at")
     if is_csv(request):
         return as_csv("plans", table(plans))
-    page = (Searched if search else Deep)(plans, 50).get_page(request.GET.get("page"))
+    page = (Searched if search else ByOwner)(plans, 50).get_page(request.GET.get("page"))
     rows = [{"plan": plan, "health": health.of_plan(plan)} for plan in page.object_list]
     servers = Server.objects.for_user(request.user).filter(enabled=True).only("name").order_by("name")[:SERVERS_SHOWN]
     return render(request, "plans/list.html", {"page": page, "rows": rows, "servers": servers, "search": search})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 from accounts import lists
 from accounts.lists import as_csv, in_batches, is_csv, ordered
+from backups.models import Plan, Repository
 from jobs.config import config
 from servers.models import Server
 
@@ -152,3 +154,46 @@ def test_a_search_asks_once_for_its_keys(three: list[Server]) -> None:
     with CaptureQueriesContext(connection) as asked:
         assert [server.name for server in found.get_page("2").object_list] == ["c"]
     assert (found.count, len(asked)) == (3, 2)
+
+
+# --- Rows in the order of whose they are ------------------------------------------------------
+
+
+@pytest.fixture
+def plans_of_some(three: list[Server], repository: Repository) -> QuerySet[Plan]:
+    """Of servers with many, with one and with none; their names are in another order than their ids."""
+    Server.objects.create(name="A-none", address="10.0.0.5")
+    for server, number in ((three[2], 1), (three[0], 7), (repository.server, 2), (three[1], 12)):
+        Plan.objects.bulk_create(
+            Plan(name=f"p{(n * 5) % number:02}", server=server, repository=repository) for n in range(number)
+        )
+    return Plan.objects.order_by("server__name", "name")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 22, 50])
+def test_each_page_has_what_comes_next(plans_of_some: QuerySet[Plan], size: int) -> None:
+    """Red when a page leaves out nothing, or too much, of its first server; or takes one server's in any order."""
+    pages = lists.ByOwner(plans_of_some, size)
+    shown = [[plan.full_name for plan in pages.get_page(number).object_list] for number in pages.page_range]
+    names = sorted((plan.server.name, plan.name) for plan in plans_of_some)
+    expected = [f"{server}/{plan}" for server, plan in names]
+    assert shown == [expected[first : first + size] for first in range(0, len(expected), size)]
+
+
+def test_few_are_sorted_for_a_page(plans_of_some: QuerySet[Plan]) -> None:
+    """Red when all are: MariaDB needs 35 ms for ten thousand."""
+    pages = lists.ByOwner(plans_of_some, 14)
+    assert pages.count == 22
+    with CaptureQueriesContext(connection) as asked:
+        assert len(pages.get_page(1)) == 14
+    whose, sorted_ones, _ = (query["sql"] for query in asked)
+    assert " IN (" in sorted_ones
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{whose}")
+        way = str(cursor.fetchall())
+    assert "TEMP B-TREE" not in way
+    assert "filesort" not in way
+
+
+def test_no_rows_make_an_empty_page(db: None) -> None:
+    assert list(lists.ByOwner(Plan.objects.order_by("server__name", "name"), 5).get_page(1).object_list) == []

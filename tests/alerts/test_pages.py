@@ -45,7 +45,7 @@ def test_a_rule_is_added_changed_and_deleted(as_admin: Client, plan: Plan, mail:
     [
         ("quiet", "whenever", "is no window"), ("quiet", "00:00-24:00", "leave no time"), ("hours", "0", "greater"),
         ("scope", "plans", "Name at least one"), ("plans", "web-9/x", "Not known: web-9/x"),
-        ("time_zone", "Mars/Base", "valid choice"),
+        ("time_zone", "Mars/Base", "There is no time zone “Mars/Base”"),
     ],
 )  # fmt: skip
 def test_a_rule_that_makes_no_sense(as_admin: Client, field: str, value: str, sentence: str) -> None:

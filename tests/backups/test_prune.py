@@ -116,6 +116,17 @@ def test_what_the_rules_do_not_keep_is_deleted_and_struck_off(
     kept.borg("extract", "--dry-run", "::three")
 
 
+def test_a_plan_keeps_when_retention_last_ran_well(plan: Plan, keep_one: RetentionPolicy, borg: PretendBorg) -> None:
+    def tidied_at() -> Any:
+        return Plan.objects.values_list("tidied_at", flat=True).get(pk=plan.pk)
+
+    assert pruned(plan, at_most=1).status == "failed"
+    assert tidied_at() is None
+    job = pruned(plan)
+    assert job.status == "completed"
+    assert tidied_at() == job.completed_at
+
+
 def test_nothing_to_delete_deletes_nothing(plan: Plan, keep_one: RetentionPolicy, borg: PretendBorg) -> None:
     RetentionPolicy.objects.update(keep_last=3)
     job = pruned(plan)

@@ -66,6 +66,8 @@ def test_a_plan_keeps_its_last_job_and_its_last_good_archive() -> None:
     for plan in Plan.objects.all():
         jobs = plan.jobs.filter(type="backup", status__in=("completed", "failed"))
         assert plan.last_job == jobs.latest("created_at")
+        tidied = plan.jobs.filter(type="prune", status="completed").order_by("-created_at").first()
+        assert plan.tidied_at == (tidied and tidied.completed_at)
         kept = plan.last_good_at
         plan.note_last_good()
         plan.refresh_from_db()
