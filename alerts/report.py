@@ -93,8 +93,9 @@ class Report:
 
     def _servers(self) -> dict[State, int]:
         servers = Server.objects.all()
-        ranks = stats.ranks_of(self.now)
-        counts = stats.counted(ranks, servers.count())
+        total = servers.count()
+        ranks = stats.ranks_of(self.now, total)
+        counts = stats.counted(ranks, total)
         self._add(
             _("Servers"),
             _("protected: %(protected)d, at risk: %(at_risk)d, need attention: %(attention)d, not known: %(unknown)d")

@@ -378,7 +378,7 @@ RANK = {state: number for number, state in enumerate(WORST_FIRST)}
 
 def health_of(total: int, now: datetime) -> dict[State, int]:
     """How many servers are in each state; `total` are all that there are, or 0 if nobody may see them."""
-    return counted(ranks_of(now) if total else {}, total)
+    return counted(ranks_of(now, total) if total else {}, total)
 
 
 def counted(ranks: dict[int, int], total: int) -> dict[State, int]:
@@ -390,7 +390,7 @@ def counted(ranks: dict[int, int], total: int) -> dict[State, int]:
 
 def in_state(servers: QuerySet[Server], state: State) -> QuerySet[Server]:
     """Those of `servers` that are in it now."""
-    ranks = ranks_of(timezone.now())
+    ranks = ranks_of(timezone.now(), Server.objects.count())
     if state == State.PROTECTED:
         return servers.exclude(pk__in=_written_out(pk for pk, rank in ranks.items() if rank != RANK[state]))
     return servers.filter(pk__in=_written_out(pk for pk, rank in ranks.items() if rank == RANK[state]))
@@ -401,25 +401,28 @@ def _written_out(pks: Iterable[int]) -> RawSQL:
     return RawSQL(", ".join(str(int(pk)) for pk in pks) or "-1", [])  # noqa: S611
 
 
-def ranks_of(now: datetime) -> dict[int, int]:
-    """The rank of what `health.of_servers` would say of each server, by its id; those left out are PROTECTED.
+def ranks_of(now: datetime, total: int) -> dict[int, int]:
+    """The rank of what `health.of_servers` would say of each of all `total` servers, by its id; without the PROTECTED.
 
     What a plan is without the clock and its repository is kept with it; those two can only make it worse. So few are
     looked at closely, and only what may be unwell leaves the database; a test holds the two together.
     """
     sql, parameters = _judgement()
-    times = {_as_parameter(_NOW): _as_parameter(now), _as_parameter(_LATE): _as_parameter(now - GRACE)}
+    meant = {
+        _as_parameter(_NOW): _as_parameter(now), _as_parameter(_LATE): _as_parameter(now - GRACE), _TOTAL: total
+    }  # fmt: skip
     worst: dict[int, int] = {}
     with connection.cursor() as cursor:
-        cursor.execute(sql, [times.get(each, each) for each in parameters])
+        cursor.execute(sql, [meant.get(each, each) for each in parameters])
         for server, rank in cursor.fetchall():
             found = int(rank)  # of whole numbers of several kinds MariaDB's union makes decimals
             worst[server] = min(found, worst.get(server, found))
     return worst
 
 
-# Stand for the time at which is asked, and for the last one at which a plan that is owed a run is not late yet.
-_NOW, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC)
+# Stand for the time at which is asked, for the last one at which a plan that is owed a run is not late yet, and for
+# how many servers there are.
+_NOW, _LATE, _TOTAL = datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC), -1_000_000_000
 
 
 _SETTLED = (Plan.Rank.AT_RISK, Plan.Rank.ATTENTION, Plan.Rank.UNKNOWN)
@@ -458,15 +461,12 @@ def _by_themselves() -> tuple[QuerySet[Server, tuple[int, int]], QuerySet[Server
         When(key_has_changed, then=RANK[State.AT_RISK]), default=RANK[State.UNKNOWN], output_field=IntegerField()
     )
     # That each server has a plan, as is usual, MariaDB finds in half the time by counting.
-    some_have_none = LessThan(_number(Plan.objects.all(), Count("server", distinct=True)), _number(servers, Count("*")))
+    planned = Plan.objects.order_by().annotate(one=Value(1)).values("one").annotate(n=Count("server", distinct=True))
     plans = Plan.objects.filter(server=OuterRef("pk"))
+    some_have_none = LessThan(Subquery(planned.values("n")), Value(_TOTAL))
     without = servers.filter(some_have_none, ~Exists(plans))  # and no more: only the index of ids is read
     out_of_order = servers.filter(is_out_of_order__in=[True])
     return out_of_order.values_list("pk", rank), without.values_list("pk", Value(RANK[State.UNKNOWN]))
-
-
-def _number(rows: QuerySet[Any], count: Count) -> Subquery:
-    return Subquery(rows.order_by().annotate(one=Value(1)).values("one").annotate(number=count).values("number"))
 
 
 def _rank(now: datetime, late: datetime) -> Case:

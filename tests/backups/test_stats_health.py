@@ -57,7 +57,7 @@ def last(job: Job | None) -> dict[str, Any]:
 def the_two_agree(now: datetime) -> dict[State, int]:
     servers = Server.objects.all()
     told = health.of_servers(servers)
-    ranks = stats.ranks_of(now)
+    ranks = stats.ranks_of(now, servers.count())
     protected = stats.RANK[State.PROTECTED]
     assert [one for pk, one in told.items() if stats.RANK[one.state] != ranks.get(pk, protected)] == []
     assert set(ranks) <= set(told)
