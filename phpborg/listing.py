@@ -9,19 +9,24 @@ from rest_framework.filters import BaseFilterBackend
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 
-from accounts.lists import Deep
+from accounts.lists import Deep, Searched
 from accounts.query import refuse_empty, whole
 
 MOST_PAGES = 10**9
 
 
 class Pages(PageNumberPagination):
-    """`?page=&page_size=`, with a count."""
+    """`?page=&page_size=`, with a count. A view says if no index helps its search (`search_looks_at_all`)."""
 
-    django_paginator_class = Deep
+    django_paginator_class: type[Deep] = Deep
     page_size = 50
     max_page_size = 500
     page_size_query_param = "page_size"
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
+        if "search" in request.query_params and getattr(view, "search_looks_at_all", False):
+            self.django_paginator_class = Searched
+        return super().paginate_queryset(queryset, request, view)
 
     def get_page_number(self, request: Request, paginator: Any) -> int:
         return whole(request, self.page_query_param, 1, MOST_PAGES)

@@ -36,6 +36,7 @@ class ServerViewSet(ModelViewSet[Server]):
     serializer_class = ServerSerializer
     lookup_value_converter = "int"
     filterset_class = ServerFilter
+    search_looks_at_all = True
     orderings = ("name", "-name", "created_at", "-created_at", "seen_at", "-seen_at")
     permissions: ClassVar[dict[str, Permission | None]] = {
         "list": Permission.SERVER_VIEW,
