@@ -90,7 +90,7 @@ def _danger(plan: Plan, last: Job | None, suspicion: str) -> str:
     if plan.repository.damage:
         return plan.repository.damage
     if last and last.status == Job.Status.FAILED:
-        return last.error
+        return last.error or _("The backup failed.")
     if plan.proof_failed:
         return _("A restore test did not hold: %(why)s") % {"why": plan.proof_failed}
     if owed := schedule.overdue_since(plan, timezone.now()):

@@ -417,13 +417,14 @@ def ranks_of(now: datetime, total: int) -> dict[int, int]:
         for server, rank in cursor.fetchall():
             found = int(rank)  # of whole numbers of several kinds MariaDB's union makes decimals
             worst[server] = min(found, worst.get(server, found))
-    return worst
+    return {server: rank % _ITSELF for server, rank in worst.items()}
 
 
 # Stand for the time at which is asked, for the last one at which a plan that is owed a run is not late yet, and for
 # how many servers there are.
 _NOW, _LATE, _TOTAL = datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC), -1_000_000_000
-
+# By so much lower is told what is amiss with a server itself: its plans make that neither better nor worse.
+_ITSELF = 10
 
 _SETTLED = (Plan.Rank.AT_RISK, Plan.Rank.ATTENTION, Plan.Rank.UNKNOWN)
 
@@ -454,12 +455,13 @@ def _as_parameter(at: datetime) -> Any:
 
 
 def _by_themselves() -> tuple[QuerySet[Server, tuple[int, int]], QuerySet[Server, tuple[int, int]]]:
-    """Ids and ranks of servers that no plan makes better or worse; some are in both, and the worse one counts."""
+    """Ids and ranks of servers that are out of order, and of those without a plan."""
     servers = Server.objects.order_by()
     key_has_changed = Q(enabled=True) & ~Q(host_key="")
     rank = Case(
-        When(key_has_changed, then=RANK[State.AT_RISK]), default=RANK[State.UNKNOWN], output_field=IntegerField()
-    )
+        When(key_has_changed, then=RANK[State.AT_RISK] - _ITSELF), default=RANK[State.UNKNOWN] - _ITSELF,
+        output_field=IntegerField(),
+    )  # fmt: skip
     # That each server has a plan, as is usual, MariaDB finds in half the time by counting.
     planned = Plan.objects.order_by().annotate(one=Value(1)).values("one").annotate(n=Count("server", distinct=True))
     plans = Plan.objects.filter(server=OuterRef("pk"))

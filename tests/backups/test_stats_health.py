@@ -110,12 +110,14 @@ def test_the_database_judges_as_the_pages_do(repository: Repository, now: dateti
         {"host_key": "", "host_key_seen": OTHER_HOST_KEY}, {"enabled": False, "host_key_seen": OTHER_HOST_KEY},
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("plan", [None, {}, {"last_good_at": timezone.now()}])
+@pytest.mark.parametrize("plan", [None, {}, {"last_good_at": timezone.now()}, {"proof_failed": "Odd."}])
+@pytest.mark.parametrize("status", ["completed", "failed"])
 def test_what_is_wrong_with_the_server_itself_comes_first(
-    repository: Repository, now: datetime, changes: dict[str, Any], plan: dict[str, Any] | None
+    repository: Repository, now: datetime, changes: dict[str, Any], plan: dict[str, Any] | None, status: str
 ) -> None:
+    """Red when the worse of both counts: one that is switched off needs nobody, whatever its plans say."""
     Server.objects.filter(pk=repository.server_id).update(enabled=False)
-    many(repository, [{"server": {}, "plan": plan, "job": {"status": "completed", "result": {}} if plan else None}])
+    many(repository, [{"server": {}, "plan": plan, "job": {"status": status, "result": {}} if plan else None}])
     Server.objects.filter(name="s0").update(**changes)
     the_two_agree(now)
 
