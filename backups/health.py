@@ -54,7 +54,7 @@ class Health:
 
 # What is read of what a plan belongs to, beside its server: fetch it along.
 READS = {
-    "repository": ["name", "damage", "frozen"],
+    "repository": ["name", "damage", "frozen", "checked_at"],
     "last_job": ["status", "error", "result", "warnings", "started_at", "completed_at"],
 }
 
@@ -141,10 +141,9 @@ class Mark:
     is_owed: bool  # somebody should look
 
 
-def marks_of(server: Server) -> list[Mark]:
-    """Backup, check, retention, restore test. Reads its plans as `of_server`, and asks for nothing more."""
-    plans = [plan for plan in server.plans.all() if plan.enabled]
-    now = timezone.now()
+def marks_of(plans: Iterable[Plan]) -> list[Mark]:
+    """Backup, check, retention, restore test: of a server's plans, of which it reads what `of_plan` does."""
+    plans, now = [plan for plan in plans if plan.enabled], timezone.now()
     tidied = [plan.tidied_at for plan in plans if plan.retention_id and plan.tidied_at]
     return [
         Mark(_("Backup"), _oldest(plan.last_good_at for plan in plans), any(

@@ -135,6 +135,7 @@ class Day(Outcome):
     """One day of one server, or (without bytes and duration) of all together; in UTC."""
 
     day: date = date.min
+    data_bytes: int = 0  # what was there to be saved: of each plan its largest backup
     added_bytes: int = 0  # what its archives added to the repository, at the time
     duration: float = 0.0  # seconds that its backups ran, together
 
@@ -260,6 +261,18 @@ def total(repositories: QuerySet[Repository]) -> Sizes:
     return _sizes(repositories.aggregate(**_SUMS))
 
 
+def sizes_by_server(servers: Iterable[Server]) -> dict[int, int]:
+    """The bytes that each server's repositories take, by its id; of those that have any."""
+    repositories = Repository.objects.filter(server__in=[server.pk for server in servers]).order_by()
+    sums = repositories.values_list("server").annotate(size=Sum("deduplicated_bytes"))
+    return {server: int(size) for server, size in sums}  # MariaDB's sums are decimals
+
+
+def number_of(rows: QuerySet[Any]) -> Subquery:
+    """How many they are, as a column of another query."""
+    return Subquery(rows.order_by().annotate(one=Value(1)).values("one").annotate(n=Count("*")).values("n"))
+
+
 def numbers_of(**rows: QuerySet[Any]) -> dict[str, int]:
     """How many each of them are, by one query: for what an index counts."""
     first, *others = (
@@ -327,16 +340,18 @@ def days_of(jobs: QuerySet[Job], now: datetime) -> list[Day]:
     days, since = _last_days(now, SERVER_DAYS)
     ended = jobs.filter(type="backup", status__in=Job.FINAL, created_at__gte=since, created_at__lte=now).order_by()
     by_day = ended.annotate(day=_DAY("created_at"), doubts=Cast(KT("result__suspicion"), CharField()))
-    summed = by_day.values_list("day", "status").annotate(
+    summed = by_day.values_list("day", "status", "plan").annotate(
         count=Count("*"),
         suspicious=Count("pk", filter=Q(status=Job.Status.COMPLETED, doubts__gt="")),
+        data=Max(Cast(KT("result__original"), BigIntegerField())),
         added=Sum(Cast(KT("result__deduplicated"), BigIntegerField())),
         took=Sum(F("completed_at") - F("started_at")),
     )
-    for found, status, count, suspicious, added, took in summed:
+    for found, status, _plan, count, suspicious, data, added, took in summed:
         day = days[date.fromisoformat(found)]
-        setattr(day, status, count)
+        setattr(day, status, getattr(day, status) + count)
         day.suspicious += suspicious
+        day.data_bytes += data or 0
         day.added_bytes += int(added or 0)  # MariaDB's sums are decimals
         day.duration += took.total_seconds() if took else 0
     return list(days.values())

@@ -127,7 +127,7 @@ class Job(models.Model):
             models.Index(fields=["repository", "-created_at", "-id"], name="job_newest_by_repository"),
             models.Index(fields=["type", "-completed_at", "-id"], name="job_by_end"),
             models.Index(fields=["repository", "status", "created_at"], name="job_by_repository"),
-            models.Index(fields=["type", "subject", "status"], name="job_by_subject"),
+            models.Index(fields=["type", "subject", "status", "-created_at"], name="job_by_subject"),
             models.Index(fields=["waits_for", "priority", "created_at"], name="job_by_waits_for"),
         ]
 

@@ -1,4 +1,7 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -12,7 +15,7 @@ from accounts.access import Permission, require
 from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered
 from accounts.paging import row_by_row
 from backups import health, stats
-from backups.health import State
+from backups.health import Health, Mark, State
 from backups.models import Archive, Plan
 from jobs.models import Job
 from servers.models import Server, tags_of
@@ -36,28 +39,53 @@ def index(request: HttpRequest) -> HttpResponseBase:
     if is_csv(request):
         return as_csv("servers", table(servers))
     page = (Searched if search else Deep)(servers, 50).get_page(request.GET.get("page"))
-    shown = page.object_list
-    states, tags = health.of_servers(shown), tags_of(shown)
-    rows = [{"server": server, "health": states[server.pk], "tags": tags[server.pk]} for server in shown]
     choices = [(each, health.LABELS[each]) for each in STATES]
-    context = {"page": page, "rows": rows, "search": search, "state": state, "states": choices}
+    context = {"page": page, "rows": rows_of(page.object_list), "search": search, "state": state, "states": choices}
     return render(request, "servers/list.html", context)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A server as a list shows it."""
+
+    server: Server
+    health: Health
+    marks: list[Mark]
+    next_run_at: datetime | None
+    size: int | None  # bytes that its repositories take
+    tags: list[str]
+
+
+def rows_of(servers: Iterable[Server]) -> list[Row]:
+    """In three queries, however many there are."""
+    servers = list(servers)
+    plans, sizes, tags = health.plans_of(servers), stats.sizes_by_server(servers), tags_of(servers)
+    return [
+        Row(
+            server, health.of_server(server, plans[server.pk]), health.marks_of(plans[server.pk]),
+            _next_run(server, plans[server.pk]), sizes.get(server.pk), tags[server.pk],
+        )
+        for server in servers
+    ]  # fmt: skip
+
+
+def _next_run(server: Server, plans: Iterable[Plan]) -> datetime | None:
+    times = (plan.next_run_at for plan in plans if server.enabled and plan.enabled)
+    return min((at for at in times if at), default=None)
 
 
 def table(servers: QuerySet[Server]) -> Iterator[tuple[object, ...]]:
     yield (
-        _("Server"), _("Address"), _("Port"), _("User"), _("State"), _("Why"), _("Last good backup"),
-        _("Restore test"), "borg", _("Seen"), _("Tags"),
+        _("Server"), _("Address"), _("Port"), _("User"), _("State"), _("Why"),
+        *(mark.label for mark in health.marks_of([])), _("Next run"), _("Size"), "borg", _("Seen"), _("Tags"),
     )  # fmt: skip
-    for batch in in_batches(servers):
-        states, tags = health.of_servers(batch), tags_of(batch)
-        for server in batch:
-            found = states[server.pk]
-            yield (
-                server.name, server.address, server.port, server.username, found.label, found.reason,
-                found.last_good_at, found.proved_at, server.borg_version, server.seen_at,
-                ", ".join(tags[server.pk]),
-            )  # fmt: skip
+    for row in chain.from_iterable(map(rows_of, in_batches(servers))):
+        server = row.server
+        yield (
+            server.name, server.address, server.port, server.username, row.health.label, row.health.reason,
+            *(mark.at for mark in row.marks), row.next_run_at, row.size, server.borg_version, server.seen_at,
+            ", ".join(row.tags),
+        )  # fmt: skip
 
 
 @require_GET
@@ -70,22 +98,26 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     asked = request.GET.get("tab", "")
     tab = asked if asked in TABS else TABS[0]
     archives = Archive.objects.for_user(request.user).filter(server=server).with_scope()
-    visible = Job.objects.for_user(request.user).with_names()
+    visible = Job.objects.for_user(request.user)
     jobs = visible.filter(server=server)
+    days = stats.days_of(jobs, timezone.now()) if tab == TABS[0] else []
+    sizes = [day for day in days if day.data_bytes]
     context = {
         "server": server,
         "health": health.of_server(server),
         "plans": [{"plan": plan, "health": health.of_plan(plan)} for plan in server.plans.all()],
-        "running": visible.running().filter(row_by_row(Q(server=server))).first(),  # of few, not of all its jobs
+        "running": visible.with_names()
+        .running()
+        .filter(row_by_row(Q(server=server)))
+        .first(),  # of few, not of all its jobs
         "tab": tab,
         "tabs": TABS,
         "last_archive": archives.first(),
-        "marks": health.marks_of(server),
-        "days": stats.days_of(Job.objects.for_user(request.user).filter(server=server), timezone.now())
-        if tab == TABS[0]
-        else None,
-        "newest": jobs[:NEWEST_SHOWN] if tab == TABS[0] else None,
-        "page": Deep(archives if tab == "archives" else jobs, 25).get_page(request.GET.get("page"))
+        "marks": health.marks_of(server.plans.all()),
+        "days": days,
+        "sizes": sizes if len(sizes) > 1 else [],  # of one day there is no line to draw
+        "newest": jobs.with_names()[:NEWEST_SHOWN] if tab == TABS[0] else None,
+        "page": Deep(archives if tab == "archives" else jobs.with_names(), 25).get_page(request.GET.get("page"))
         if tab in ("archives", "jobs")
         else None,
     }

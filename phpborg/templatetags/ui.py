@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from accounts.access import ROLE_LABELS, Permission, can
 from accounts.models import AuditEntry
 from backups import schedule
+from backups.health import Mark
 from backups.stats import Outcome
 from jobs.models import Job
 from jobs.runner import JobRunner
@@ -121,18 +122,24 @@ def ago(value: datetime | None) -> SafeString | str:
 
 def distance(value: datetime) -> str:
     seconds = (timezone.now() - value).total_seconds()
-    is_past, n = seconds >= 0, int(abs(seconds))
-    if n < 60:
+    n = int(abs(seconds))
+    unit = 0 if n < 60 else 60 if n < 3_600 else 3_600 if n < 48 * 3_600 else 86_400
+    return _distance(get_language(), n // unit if unit else 0, unit, is_past=seconds >= 0)
+
+
+@lru_cache(maxsize=5_000)  # there are few, and a list of servers has three hundred
+def _distance(language: str | None, n: int, unit: int, *, is_past: bool) -> str:
+    """In that language, which is the person's now: so many of that unit of seconds; 0: less than a minute."""
+    if unit == 0:
         return _("just now") if is_past else _("in a moment")
-    if n < 3_600:
-        words, n = _("%(n)d min ago") if is_past else _("in %(n)d min"), n // 60
-    elif n < 48 * 3_600:
-        words, n = _("%(n)d h ago") if is_past else _("in %(n)d h"), n // 3_600
-    else:
-        n //= 86_400
+    if unit == 60:
+        words = _("%(n)d min ago") if is_past else _("in %(n)d min")
+    elif unit == 3_600:
+        words = _("%(n)d h ago") if is_past else _("in %(n)d h")
+    elif is_past:
         words = ngettext("%(n)d day ago", "%(n)d days ago", n)
-        if not is_past:
-            words = ngettext("in %(n)d day", "in %(n)d days", n)
+    else:
+        words = ngettext("in %(n)d day", "in %(n)d days", n)
     return words % {"n": n}
 
 
@@ -178,6 +185,19 @@ def state(name: str, label: str) -> SafeString:
 @lru_cache(maxsize=1000)  # there are few words; a list shows fifty of them
 def _state(name: str, label: str) -> SafeString:
     return mark_safe(get_template("components/state.html").render({"state": name, "label": label}))  # noqa: S308
+
+
+@register.simple_tag
+def mark_cells(marks: list[Mark]) -> SafeString:
+    """The ages of a server's marks, in a row of many; those that are owed say so, and a phone shows the first."""
+    look = format_html(
+        '<span class="owed">{}<span class="visually-hidden">{}</span></span>', icon("alert-triangle"), _("needs a look")
+    )
+    shown = [
+        f'<td class="text-nowrap{" wide" if number else ""}">{look if mark.is_owed else ""}{ago(mark.at)}</td>'
+        for number, mark in enumerate(marks)
+    ]
+    return mark_safe("".join(shown))  # noqa: S308
 
 
 @register.simple_tag

@@ -1,12 +1,14 @@
 """The list of servers, and the page of one with its tabs."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import User
-from backups.models import Archive, Plan
+from backups.models import Archive, Plan, Repository, RetentionPolicy
 from jobs.models import Job
 from servers.models import Server, Tag
 
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.django_db
 def listed(client: Client, query: str = "") -> list[str]:
     answer = client.get(f"/servers{query}")
     assert answer.status_code == 200
-    return [row["server"].name for row in answer.context["rows"]]
+    return [row.server.name for row in answer.context["rows"]]
 
 
 def test_servers_are_found_by_name_address_and_tag(as_viewer: Client, server: Server, other_server: Server) -> None:
@@ -116,3 +118,70 @@ def test_the_page_of_a_plan_shows_what_it_saves(as_viewer: Client, plan: Plan) -
     assert "/&lt;b&gt;<br>" in html
     assert "without *.tmp" in html
     assert "everything is kept" in html
+
+
+def test_the_list_tells_what_a_server_s_safety_rests_on(as_viewer: Client, plan: Plan, second_plan: Plan) -> None:
+    """Of several plans the one that is longest ago; what is next; what they take."""
+    now = timezone.now()
+    days = {number: now - timedelta(days=number) for number in range(1, 9)}
+    Repository.objects.update(checked_at=days[3], deduplicated_bytes=2_500_000)
+    retention = RetentionPolicy.objects.first()
+    Plan.objects.filter(pk=plan.pk).update(
+        last_good_at=days[1],
+        tidied_at=days[4],
+        proved_at=days[5],
+        retention=retention,
+        next_run_at=now + timedelta(hours=5),
+    )
+    Plan.objects.filter(pk=second_plan.pk).update(
+        last_good_at=days[2],
+        proved_at=days[6],
+        proof_overdue_at=days[1],
+        next_run_at=now + timedelta(hours=3),
+    )
+    row = as_viewer.get("/servers").context["rows"][0]
+    assert [(mark.label, mark.at, mark.is_owed) for mark in row.marks] == [
+        ("Backup", days[2], False),
+        ("Check", days[3], False),
+        ("Retention", days[4], False),
+        ("Restore test", days[6], True),
+    ]
+    assert (row.next_run_at, row.size) == (now + timedelta(hours=3), 2_500_000)
+    html = as_viewer.get("/servers").content.decode()
+    assert "needs a look" in html
+    assert "2.5 MB" in html
+    Plan.objects.filter(pk=second_plan.pk).update(enabled=False)
+    row = as_viewer.get("/servers").context["rows"][0]
+    assert (row.next_run_at, row.marks[0].at) == (now + timedelta(hours=5), days[1])
+    Server.objects.update(enabled=False)
+    assert as_viewer.get("/servers").context["rows"][0].next_run_at is None
+
+
+def test_a_server_without_plans_has_no_ages(as_viewer: Client, server: Server) -> None:
+    row = as_viewer.get("/servers").context["rows"][0]
+    assert [mark.at for mark in row.marks] == [None] * 4
+    assert (row.next_run_at, row.size) == (None, None)
+
+
+def test_a_server_s_size_over_time(as_viewer: Client, plan: Plan, second_plan: Plan) -> None:
+    """Red when two backups of one plan count twice, or those of two plans once."""
+    now = timezone.now()
+    for days_ago, of, original, new in (
+        (1, plan, 1_000, 10), (1, plan, 3_000, 20), (1, second_plan, 500, 5), (2, plan, 2_000, 7),
+    ):  # fmt: skip
+        Job.objects.create(
+            type="backup",
+            status="completed",
+            server=plan.server,
+            plan=of,
+            created_at=now - timedelta(days=days_ago),
+            result={"original": original, "deduplicated": new, "suspicion": ""},
+        )
+    Job.objects.create(type="backup", status="failed", server=plan.server, plan=plan, created_at=now)
+    answer = as_viewer.get(plan.server.get_absolute_url())
+    assert [(day.data_bytes, day.added_bytes, day.completed) for day in answer.context["sizes"]] == [
+        (2_000, 7, 1), (3_500, 35, 3),
+    ]  # fmt: skip
+    assert 'id="sizes"' in answer.content.decode()
+    Job.objects.filter(result__original=2_000).delete()
+    assert 'id="sizes"' not in as_viewer.get(plan.server.get_absolute_url()).content.decode(), "One day makes no line."

@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from backups.models import Plan
+from backups.models import Plan, Repository
 from jobs.models import Job
 from phpborg.overview import overview
 
@@ -52,3 +52,61 @@ def test_the_latest_backups_are_those_that_ended_last(viewer: User, plan: Plan) 
     shown = overview(viewer)
     assert shown["newest"] == [long, *reversed(short[1:])]
     assert shown["last_end"] == (short[-1].completed_at, plan.server)
+
+
+def test_a_failure_is_told_until_a_later_success_cures_it(viewer: User, plan: Plan) -> None:
+    """Red when any success cures, also an earlier one, or one of something else; or when none does."""
+    now = timezone.now()
+
+    def ended(hours_ago: int, status: str, kind: str = "prune", subject: str = f"plan:{plan.pk}") -> Job:
+        at = now - timedelta(hours=hours_ago)
+        return Job.objects.create(
+            type=kind, subject=subject, plan=plan, server=plan.server, status=status, created_at=at, completed_at=at,
+            error="No disk." if status == "failed" else "",
+        )  # fmt: skip
+
+    def told() -> list[Job]:
+        return list(overview(viewer)["uncured"])
+
+    ended(9, "completed")
+    older, newer = ended(8, "failed"), ended(7, "failed")
+    ended(6, "completed", subject="plan:999")
+    ended(6, "completed", kind="check")
+    ended(5, "cancelled")
+    ended(24 * 8, "failed", subject="plan:998")  # too long ago
+    check = ended(4, "failed", kind="check", subject="repository:1")
+    assert told() == [check, newer, older]
+    ended(3, "completed")
+    assert told() == [check]
+    assert overview(AnonymousUser())["uncured"] == []
+
+
+def test_what_failed_is_on_the_dashboard_with_its_reason(as_viewer: Client, plan: Plan) -> None:
+    assert "No later run has succeeded" not in as_viewer.get("/").content.decode()
+    now = timezone.now()
+    job = Job.objects.create(
+        type="prune", subject=f"plan:{plan.pk}", plan=plan, server=plan.server, status="failed", completed_at=now,
+        error="The disk <is> full.",
+    )  # fmt: skip
+    html = as_viewer.get("/").content.decode()
+    assert "No later run has succeeded" in html
+    assert "The disk &lt;is&gt; full." in html
+    assert job.get_absolute_url() in html
+
+
+def test_numbers_are_those_of_what_one_may_see(viewer: User, plan: Plan) -> None:
+    Repository.objects.update(original_bytes=10, deduplicated_bytes=4)
+    Job.objects.create(type="backup", plan=plan, server=plan.server)
+    seen = overview(viewer)
+    assert (seen["servers"], seen["waiting_count"], seen["stored"]["original"], seen["saved"]) == (1, 1, 10, 0.6)
+    nobody = overview(AnonymousUser())
+    assert (nobody["servers"], nobody["waiting_count"], nobody["stored"]["original"], nobody["saved"]) == (
+        0,
+        0,
+        0,
+        None,
+    )
+    Plan.objects.all().delete()
+    Repository.objects.all().delete()
+    seen = overview(viewer)
+    assert (seen["servers"], seen["waiting_count"], seen["stored"]["original"], seen["unknown_count"]) == (1, 1, 0, 1)
