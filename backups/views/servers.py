@@ -41,7 +41,8 @@ def index(request: HttpRequest) -> HttpResponseBase:
     page = (Searched if search else Deep)(servers, 50).get_page(request.GET.get("page"))
     choices = [(each, health.LABELS[each]) for each in STATES]
     context = {"page": page, "rows": rows_of(page.object_list), "search": search, "state": state, "states": choices}
-    return render(request, "servers/list.html", context)
+    template = "servers/_list.html" if request.headers.get("HX-Request-Type") == "partial" else "servers/list.html"
+    return render(request, template, context)
 
 
 @dataclass(frozen=True)

@@ -185,3 +185,10 @@ def test_a_server_s_size_over_time(as_viewer: Client, plan: Plan, second_plan: P
     assert 'id="sizes"' in answer.content.decode()
     Job.objects.filter(result__original=2_000).delete()
     assert 'id="sizes"' not in as_viewer.get(plan.server.get_absolute_url()).content.decode(), "One day makes no line."
+
+
+def test_the_open_list_is_given_its_table_alone(as_viewer: Client, server: Server) -> None:
+    part = as_viewer.get("/servers", headers={"HX-Request": "true", "HX-Request-Type": "partial"})
+    assert part.templates[0].name == "servers/_list.html"
+    assert f'id="server-{server.pk}"' in part.content.decode()
+    assert 'hx-get="/servers?state=unknown"' in as_viewer.get("/servers?state=unknown").content.decode()

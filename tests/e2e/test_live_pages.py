@@ -117,7 +117,7 @@ def throttles(trigger: str) -> list[float]:
 
 def test_twenty_jobs_are_no_storm(open_page: Any, client: httpx.Client) -> None:
     """Red without the throttles: each job has three changes of its status and some progress to tell."""
-    pages = [open_page(address) for address in ("/", "/jobs")]
+    pages = [open_page(address) for address in ("/", "/jobs", "/servers")]
     for _, asked in pages:
         asked.wait_for("/jobs/strip")
     run_jobs(client, 20)
@@ -195,6 +195,17 @@ def test_what_has_the_focus_keeps_it_and_nothing_jumps(open_page: Any, client: h
     assert page.evaluate("window.swaps") > swaps
     assert page.evaluate(focused) == address
     assert abs(page.evaluate(top) - place) <= 100, "two rows came above it"
+
+
+def test_the_list_of_servers_tells_what_becomes_of_them(open_page: Any, client: httpx.Client) -> None:
+    """Red when it is as it was when somebody opened it."""
+    server = ok(client.post("/servers", json={"name": "aa-live", "address": "127.0.0.1", "port": 1}))
+    page, _ = open_page("/servers?search=aa-live")
+    row = page.locator(f"#server-{server['id']}")
+    expect(row).to_contain_text("Its host key is not confirmed yet.")
+    ok(client.patch(f"/servers/{server['id']}", json={"enabled": False}))
+    run_jobs(client, 1)
+    expect(row).to_contain_text("The server is switched off.", timeout=20_000)
 
 
 def test_a_log_that_somebody_reads_stays_where_it_is(open_page: Any, furnished: Furnished) -> None:
