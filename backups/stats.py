@@ -379,6 +379,12 @@ def growers(user: Viewer, now: datetime) -> list[tuple[Server, int]]:
     return [(servers[pk], int(size)) for pk, size in most.items() if pk in servers]
 
 
+def added_to(repository: Repository, now: datetime) -> int:
+    """The bytes that those of its archives added that were taken in the last 30 days, and are still there."""
+    recent = Archive.objects.filter(repository=repository, start__gte=now - timedelta(days=SERVER_DAYS)).order_by()
+    return int(recent.aggregate(added=Coalesce(Sum("deduplicated_bytes"), 0))["added"])
+
+
 def slowest(user: Viewer) -> list[Plan]:
     """Plans whose last backup took longest, longest first."""
     plans = Plan.objects.for_user(user).filter(last_took__gt=timedelta(0)).select_related("server")

@@ -6,6 +6,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -13,7 +14,7 @@ from accounts import audit
 from accounts.access import Permission, require, signed_in
 from accounts.lists import Deep, Searched, as_csv, asked_for, in_batches, is_csv, ordered
 from accounts.meantime import Meantime
-from backups import reconcile
+from backups import reconcile, stats
 from backups.forms import RepositoryCareForm, RepositoryForm
 from backups.models import Archive, Repository, StoragePool
 from backups.proposal import proposal_for
@@ -70,6 +71,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "giving": repository.jobs.filter(type=GiveKey.type).order_by("-created_at").first(),
         "making": repository.jobs.filter(type__in=MAKING).order_by("-created_at").first(),
         "proposal": proposal_for(repository) if repository.state == Repository.State.READY else None,
+        "added": stats.added_to(repository, timezone.now()),
         "page": Deep(Archive.objects.filter(repository=repository).with_scope(), 25).get_page(request.GET.get("page")),
     }
     return render(request, "repositories/detail.html", context)

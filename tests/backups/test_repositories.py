@@ -1,9 +1,11 @@
 """Repositories on the page and over the API; making one is test_init_repository."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import encryption
@@ -156,6 +158,24 @@ def test_one_that_could_not_be_made_says_why_and_can_be_tried_again(as_admin: Cl
 def test_its_page_lists_its_archives(as_viewer: Client, archive: Archive) -> None:
     page = as_viewer.get(f"/repositories/{archive.repository_id}").context["page"]
     assert list(page) == [archive]
+
+
+def test_its_page_tells_how_it_grows(as_viewer: Client, archive: Archive) -> None:
+    """Red when other archives count, or old ones."""
+    now = timezone.now()
+    Archive.objects.update(deduplicated_bytes=2_000_000)
+    make_archive(archive.plan, start=now - timedelta(days=29), deduplicated_bytes=1_500_000)
+    make_archive(archive.plan, start=now - timedelta(days=31), deduplicated_bytes=7_000_000)
+    page = as_viewer.get(archive.repository.get_absolute_url())
+    assert page.context["added"] == 3_500_000
+    assert "Added by the archives of the last 30 days</dt><dd>3.5 MB" in page.content.decode()
+    Archive.objects.all().delete()
+    assert as_viewer.get(archive.repository.get_absolute_url()).context["added"] == 0
+
+
+def test_the_list_tells_when_each_was_checked(as_viewer: Client, repository: Repository) -> None:
+    Repository.objects.update(checked_at=timezone.now() - timedelta(days=3))
+    assert "3 days ago" in as_viewer.get("/repositories").content.decode()
 
 
 def test_the_list_counts_archives(as_viewer: Client, archive: Archive) -> None:
