@@ -65,7 +65,7 @@
       grid: { left: 8, right: 16, top: 40, bottom: 8, containLabel: true },
       legend: { type: "scroll", top: 0, left: 0, inactiveColor: c.text, inactiveBorderColor: c.text, textStyle: { color: c.text }, icon: "roundRect", selected: hidden(rows, heads) },
       tooltip: tooltip(c, (points) => [rows[points[0].dataIndex].text, ...points.map((p) => `${p.seriesName}: ${say(p.value)}`)].join("\n"), "axis"),
-      xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), splitLine: { show: false } },
+      xAxis: { type: "category", data: rows.map((row) => row.text), boundaryGap: false, ...axis(c), axisLabel: { color: c.text, hideOverlap: true, alignMinLabel: "left", alignMaxLabel: "right" }, splitLine: { show: false } },
       yAxis: { type: "value", ...axis(c), axisLabel: { color: c.text, formatter: say } },
       series: heads.map((name, number) => ({
         name, type: "line", showSymbol: false, data: rows.map((row) => row.values[number]),
