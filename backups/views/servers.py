@@ -107,10 +107,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "server": server,
         "health": health.of_server(server),
         "plans": [{"plan": plan, "health": health.of_plan(plan)} for plan in server.plans.all()],
-        "running": visible.with_names()
-        .running()
-        .filter(row_by_row(Q(server=server)))
-        .first(),  # of few, not of all its jobs
+        # Of few, not of all its jobs.
+        "running": visible.with_names().running().filter(row_by_row(Q(server=server))).first(),
         "tab": tab,
         "tabs": TABS,
         "last_archive": archives.first(),
