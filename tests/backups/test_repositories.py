@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts import encryption
 from accounts.models import AuditEntry, User
-from backups.models import Archive, Repository, StoragePool
+from backups.models import Archive, Plan, Repository, StoragePool
 from jobs.models import Job
 from servers.models import Server
 from tests.conftest import for_program, make_archive
@@ -160,12 +160,12 @@ def test_its_page_lists_its_archives(as_viewer: Client, archive: Archive) -> Non
     assert list(page) == [archive]
 
 
-def test_its_page_tells_how_it_grows(as_viewer: Client, archive: Archive) -> None:
+def test_its_page_tells_how_it_grows(as_viewer: Client, archive: Archive, plan: Plan) -> None:
     """Red when other archives count, or old ones."""
     now = timezone.now()
     Archive.objects.update(deduplicated_bytes=2_000_000)
-    make_archive(archive.plan, start=now - timedelta(days=29), deduplicated_bytes=1_500_000)
-    make_archive(archive.plan, start=now - timedelta(days=31), deduplicated_bytes=7_000_000)
+    make_archive(plan, start=now - timedelta(days=29), deduplicated_bytes=1_500_000)
+    make_archive(plan, start=now - timedelta(days=31), deduplicated_bytes=7_000_000)
     page = as_viewer.get(archive.repository.get_absolute_url())
     assert page.context["added"] == 3_500_000
     assert "Added by the archives of the last 30 days</dt><dd>3.5 MB" in page.content.decode()
