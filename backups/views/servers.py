@@ -38,7 +38,8 @@ def index(request: HttpRequest) -> HttpResponseBase:
     servers = ordered(servers, request, "name", "seen_at", "created_at")
     if is_csv(request):
         return as_csv("servers", table(servers))
-    page = (Searched if search else Deep)(servers, 50).get_page(request.GET.get("page"))
+    are_few = search or state not in ("", State.PROTECTED)
+    page = (Searched if are_few else Deep)(servers, 50).get_page(request.GET.get("page"))
     choices = [(each, health.LABELS[each]) for each in STATES]
     context = {"page": page, "rows": rows_of(page.object_list), "search": search, "state": state, "states": choices}
     template = "servers/_list.html" if request.headers.get("HX-Request-Type") == "partial" else "servers/list.html"
