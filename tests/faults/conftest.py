@@ -186,6 +186,12 @@ def has_word(pid: int, word: str) -> bool:
     return False
 
 
+def is_transferring(job: Job) -> bool:
+    """Whether borg was started; of its two ends, `serve` is there first."""
+    job.refresh_from_db()
+    return bool(job.progress.get("phases", [{}])[-1].get("name") == "transfer")
+
+
 def session_of(plan: Plan) -> int:
     """The sshd process of the session in which the server's borg runs."""
     pid = borgs_of(plan, "create")[0]

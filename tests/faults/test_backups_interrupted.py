@@ -25,8 +25,7 @@ from jobs import periodic
 from jobs.models import Job
 from phpborg.embedded import Child, Sshd, wait_until
 from tests.e2e.machines import machine, protect
-from tests.faults.conftest import Start, is_gone, pid_of, wait_for
-from tests.ssh.watching import processes_with
+from tests.faults.conftest import Start, borgs_of, is_gone, is_transferring, pid_of, session_of, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("interrupted")]
 
@@ -56,22 +55,16 @@ def plan(transactional_db: None, short: Path) -> Iterator[Plan]:
 
 
 def in_the_middle(plan: Plan, start: Start) -> tuple[Job, Child]:
-    """A backup that has read some of its file but not all of it, and its worker."""
+    """A backup that sends its file and is far from its end, with both of its borgs at work, and its worker."""
     job = RunBackup.enqueue(plan)
     worker = start("worker")
     wait_for(job, "running")
 
     def transfers() -> bool:
-        job.refresh_from_db()
-        return job.progress.get("phases", [{}])[-1].get("name") == "transfer" and bool(borgs_of(plan))
+        return is_transferring(job) and all(borgs_of(plan, word) for word in ("create", "serve"))
 
     wait_until(transfers, seconds=40, what="The transfer")
     return job, worker
-
-
-def borgs_of(plan: Plan) -> list[int]:
-    """The borg processes of both ends."""
-    return [pid for pid in processes_with(plan.repository.path) if pid != os.getpid()]
 
 
 def go_on(plan: Plan, job: Job) -> None:
@@ -99,25 +92,19 @@ def kill_the_worker(job: Job, worker: Child, plan: Plan) -> None:
 
 def cut_the_session(job: Job, worker: Child, plan: Plan) -> None:
     """The sshd process of our session, and with it the connection."""
-    borg = next(pid for pid in borgs_of(plan) if b"create" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    session = borg
-    while b"sshd:" not in Path(f"/proc/{session}/cmdline").read_bytes():
-        session = int(Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(session, signal.SIGKILL)
+    os.kill(session_of(plan), signal.SIGKILL)
 
 
 def kill_borg(job: Job, worker: Child, plan: Plan) -> None:
     """As the kernel does when memory runs out on the server."""
-    for pid in borgs_of(plan):
-        if b"create" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    for pid in borgs_of(plan, "create"):
+        os.kill(pid, signal.SIGKILL)
 
 
 def kill_serve(job: Job, worker: Child, plan: Plan) -> None:
     """The same on our side."""
-    for pid in borgs_of(plan):
-        if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    for pid in borgs_of(plan, "serve"):
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("cut", "cause"), [(cut_the_session, "network"), (kill_borg, "borg"), (kill_serve, "network")])

@@ -32,6 +32,7 @@ from tests.faults.conftest import (
     Start,
     again,
     borgs_of,
+    is_transferring,
     new_archives,
     says,
     script,
@@ -55,11 +56,6 @@ def go(real: Plan) -> Iterator[Path]:
     Server.objects.update(borg_path=str(script(go.with_name("their-borg"), text)))
     yield go
     go.touch()
-
-
-def is_transferring(job: Job) -> bool:
-    job.refresh_from_db()
-    return bool(job.progress.get("phases", [{}])[-1].get("name") == "transfer")
 
 
 # --- One at a time ----------------------------------------------------------------------------------
