@@ -115,9 +115,9 @@ def throttles(trigger: str) -> list[float]:
     ]
 
 
-def test_twenty_jobs_are_no_storm(open_page: Any, client: httpx.Client) -> None:
+def test_twenty_jobs_are_no_storm(open_page: Any, client: httpx.Client, furnished: Furnished) -> None:
     """Red without the throttles: each job has three changes of its status and some progress to tell."""
-    pages = [open_page(address) for address in ("/", "/jobs", "/servers")]
+    pages = [open_page(address) for address in ("/", "/jobs", "/servers", f"/plans/{furnished.plan}")]
     for _, asked in pages:
         asked.wait_for("/jobs/strip")
     run_jobs(client, 20)
@@ -206,6 +206,38 @@ def test_the_list_of_servers_tells_what_becomes_of_them(open_page: Any, client: 
     ok(client.patch(f"/servers/{server['id']}", json={"enabled": False}))
     run_jobs(client, 1)
     expect(row).to_contain_text("The server is switched off.", timeout=20_000)
+
+
+def test_the_page_of_a_server_tells_what_becomes_of_it(open_page: Any, client: httpx.Client) -> None:
+    """Red when it is as it was when somebody opened it: the state beside the name, its reason, its jobs."""
+    server = ok(client.post("/servers", json={"name": "bb-live", "address": "127.0.0.1", "port": 1}))
+    page, _ = open_page(f"/servers/{server['id']}")
+    expect(page.locator("#live .failure")).to_contain_text("Its host key is not confirmed yet.")
+    expect(page.locator("#live tbody tr")).to_have_count(0)
+    ok(client.post(f"/servers/{server['id']}/test"))
+    expect(page.locator("#live tbody tr")).to_contain_text("failed", timeout=20_000)
+    ok(client.patch(f"/servers/{server['id']}", json={"enabled": False}))
+    run_jobs(client, 1)
+    expect(page.locator("#live .failure")).to_contain_text("The server is switched off.", timeout=20_000)
+    page.get_by_role("link", name="Jobs", exact=True).last.click()
+    expect(page.locator("#live tbody tr")).to_have_count(1)
+
+
+def test_the_page_of_a_plan_tells_what_becomes_of_it(
+    open_page: Any, client: httpx.Client, furnished: Furnished
+) -> None:
+    """Red without the state beside its name and the sentence below it in what is put in."""
+    page, _ = open_page(f"/plans/{furnished.plan}")
+    state = page.locator("h1 .state").inner_text()
+    ok(client.patch(f"/plans/{furnished.plan}", json={"enabled": False}))
+    try:
+        run_jobs(client, 1)
+        expect(page.locator(".sentence")).to_have_text("The plan is paused.", timeout=20_000)
+        expect(page.locator("h1 .state")).to_have_text("unknown")
+    finally:
+        ok(client.patch(f"/plans/{furnished.plan}", json={"enabled": True}))
+    run_jobs(client, 1)
+    expect(page.locator("h1 .state")).to_have_text(state, timeout=20_000)
 
 
 def test_a_log_that_somebody_reads_stays_where_it_is(open_page: Any, furnished: Furnished) -> None:
