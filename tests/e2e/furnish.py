@@ -87,6 +87,16 @@ def failed_job(plan: Plan) -> Job:
     return job
 
 
+def two_days(plan: Plan) -> None:
+    """What a curve of a server's size needs at least."""
+    for days in (1, 2):
+        at = timezone.now() - timedelta(days=days)
+        Job.objects.create(
+            type="backup", status="completed", server=plan.server, plan=plan, repository=plan.repository,
+            created_at=at, started_at=at, completed_at=at, result={"original": 5 * 10**9, "deduplicated": 10**8},
+        )  # fmt: skip
+
+
 def restored_job(archive: Archive) -> Job:
     """A restore that has something to say about everything."""
     now = timezone.now()
@@ -203,6 +213,7 @@ def furnish(real: dict[str, Any]) -> dict[str, Any]:
         name="box", path="./borg", address="192.0.2.8", username="u1", host_key_seen=HOST_KEY
     )
     past(plan.repository.pool)
+    two_days(bad)
     stranger = User.objects.create_user(HOSTILE, first_name=LONG[:150], email="x@example.org", is_active=False)
     role = Group.objects.create(name=f"role {HOSTILE}")
     stranger.groups.add(role)

@@ -223,6 +223,17 @@ def test_the_page_of_a_server_tells_what_becomes_of_it(open_page: Any, client: h
     expect(page.locator("#live tbody tr")).to_have_count(1)
 
 
+def test_a_chart_that_is_drawn_stays(open_page: Any, furnished: Furnished) -> None:
+    """Red when what comes is put over it, too: its table opens again, and the picture is gone."""
+    page, _ = open_page(furnished.addresses["server"][1])
+    expect(page.locator("#size-over-time canvas")).to_be_visible()
+    page.evaluate("document.querySelector('#live .failure').dataset.old = '1'")
+    page.evaluate(NUDGE)
+    expect(page.locator("[data-old]")).to_have_count(0)
+    expect(page.locator("#size-over-time canvas")).to_be_visible()
+    expect(page.locator("#sizes")).to_be_hidden()
+
+
 def test_the_page_of_a_plan_tells_what_becomes_of_it(
     open_page: Any, client: httpx.Client, furnished: Furnished
 ) -> None:
