@@ -48,6 +48,7 @@ ACTIONS: dict[str, str | Promise] = {
     "server.added": gettext_lazy("Server added"),
     "server.changed": gettext_lazy("Server changed"),
     "server.let_in": gettext_lazy("Let in with a password"),
+    "server.key_renewed": gettext_lazy("Server's key renewed"),
     "server.deleted": gettext_lazy("Server deleted"),
     "host_key.confirmed": gettext_lazy("Host key confirmed"),
     "tag.changed": gettext_lazy("Tag changed"),

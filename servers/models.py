@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, Self
 
@@ -112,13 +113,12 @@ class SshAccount(models.Model):
         """Decrypt it: for a worker on its way there."""
         return encryption.decrypt(self.private_key_encrypted)
 
-    def connect(self, *, password: str = "") -> Remote:
-        """Open an SSH session, with our key or with `password`; a worker's business. Raises Failure."""
+    def connect(self, *, password: str = "", private_key: str = "") -> Remote:
+        """Open an SSH session, with our key, another one, or `password`; a worker's business. Raises Failure."""
         if not self.host_key:
             raise HostKeyUnconfirmed(f"Nobody has confirmed the host key of {self} yet.")
-        login = Login(
-            self.address, self.port, self.username, self.private_key(), sudo=self.needs_sudo, password=password
-        )
+        key = private_key or self.private_key()
+        login = Login(self.address, self.port, self.username, key, sudo=self.needs_sudo, password=password)
         return Remote(login, HostKey.parse(self.host_key), name=str(self))
 
     def remember_host_key(self, seen: HostKey) -> None:
@@ -168,6 +168,10 @@ class Server(SshAccount):
         Tag, verbose_name=_("tags"), blank=True, related_name="servers"
     )
 
+    # When it got another key pair than its first; and the public half of one that is not used, but may stand there.
+    key_renewed_at = models.DateTimeField(null=True, editable=False)
+    leftover_public_key = models.TextField(blank=True, editable=False)
+
     # What the last test found.
     system = models.CharField(max_length=120, blank=True, editable=False)
     borg_path = models.CharField(max_length=255, blank=True, editable=False)
@@ -208,11 +212,21 @@ class Server(SshAccount):
         return page_of("server", self.pk)
 
     @property
+    def key_made_at(self) -> datetime:
+        return self.key_renewed_at or self.created_at
+
+    @property
     def needs_sudo(self) -> bool:  # type: ignore[override]  # what is told once for others
         return self.use_sudo and self.username != "root"
 
-    def connect(self, *, password: str = "") -> Remote:
-        remote = super().connect(password=password)
+    def private_key(self) -> str:
+        """The one of now: a job may have had this row for hours, and `renew_key` have been here meanwhile."""
+        kept = Server.objects.filter(pk=self.pk).values_list("private_key_encrypted", flat=True)
+        self.private_key_encrypted = kept.first() or self.private_key_encrypted
+        return super().private_key()
+
+    def connect(self, *, password: str = "", private_key: str = "") -> Remote:
+        remote = super().connect(password=password, private_key=private_key)
         Server.objects.filter(pk=self.pk).update(seen_at=timezone.now())
         return remote
 

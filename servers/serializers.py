@@ -25,6 +25,7 @@ class TagsSerializerField(serializers.ListField):
 class ServerSerializer(StrictModelSerializer[Server]):
     tags = TagsSerializerField(required=False)
     key_command = serializers.CharField(read_only=True, help_text="Run it on the server as the SSH user: lets us in.")
+    key_made_at = serializers.DateTimeField(read_only=True, help_text="Of our key pair; `renew_key` makes another one.")
     sudoers_line = serializers.CharField(read_only=True, help_text="For users that are not root.")
     fingerprint = serializers.CharField(read_only=True, help_text='Of the confirmed host key; "" before that.')
     fingerprint_seen = serializers.CharField(read_only=True, help_text="Of the host key that it showed last.")
@@ -32,9 +33,9 @@ class ServerSerializer(StrictModelSerializer[Server]):
     class Meta:
         model = Server
         fields = [
-            "id", "name", "address", "port", "username", "use_sudo", "enabled", "tags", "public_key", "key_command",
-            "sudoers_line", "fingerprint", "fingerprint_seen", "system", "borg_path", "borg_version", "tested_at",
-            "test_ok", "seen_at", "created_at",
+            "id", "name", "address", "port", "username", "use_sudo", "enabled", "tags", "public_key", "key_made_at",
+            "key_command", "sudoers_line", "fingerprint", "fingerprint_seen", "system", "borg_path", "borg_version",
+            "tested_at", "test_ok", "seen_at", "created_at",
         ]  # fmt: skip
         read_only_fields = [
             "public_key", "system", "borg_path", "borg_version", "tested_at", "test_ok", "seen_at", "created_at",

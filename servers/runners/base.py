@@ -64,3 +64,8 @@ def refuse_unusable(server: Server) -> None:
         )
     if server.host_key_changed:
         raise Refused(_("The host key of %(server)s has changed. An administrator must look at it first.") % name)
+
+
+def key_of_server(job: Job) -> str:
+    """What jobs hold that write a key of ours to a server."""
+    return f"server-key:{job.server_id}"

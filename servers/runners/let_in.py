@@ -11,7 +11,7 @@ from jobs.models import Job
 from jobs.runner import Refused
 from servers import facts
 from servers.models import Server
-from servers.runners.base import StepByStep, refuse_unusable
+from servers.runners.base import StepByStep, key_of_server, refuse_unusable
 from servers.runners.test import TestConnection
 from servers.ssh.command import Command
 from servers.ssh.remote import Remote
@@ -60,6 +60,10 @@ class LetIn(StepByStep):
     priority = Job.Priority.HIGH
     idle_limit_seconds = 120
     steps: ClassVar = {"password": _("Login with the password"), "key": _("Our public key"), "rule": _("Line for sudo")}
+
+    @classmethod
+    def holds(cls, job: Job) -> str | None:
+        return key_of_server(job)
 
     @classmethod
     def refuse(cls, subject: Server) -> None:
