@@ -305,7 +305,7 @@ def test_a_server_shows_its_four_marks(due: Plan, as_viewer: Client) -> None:
     assert "3 days ago" in shown
     assert "2 days ago" in shown
     assert "never" in shown  # retention
-    Plan.objects.update(tidied_at=now - 4 * DAY, retention=RetentionPolicy.objects.first())
+    Plan.objects.update(tidied_at=now - 4 * DAY, retention=RetentionPolicy.objects.create(name="a"))
     assert "4 days ago" in marks()
 
 
