@@ -199,7 +199,10 @@ class Server(SshAccount):
         ordering = ["name"]
         verbose_name = _("server")
         verbose_name_plural = _("servers")
-        indexes = [models.Index(fields=["is_out_of_order"], name="server_out_of_order")]
+        indexes = [
+            models.Index(fields=["is_out_of_order"], name="server_out_of_order"),
+            models.Index(fields=["name", "address"], name="server_search"),  # looked through, not looked up in
+        ]
 
     def __str__(self) -> str:
         return self.name
