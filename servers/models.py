@@ -154,6 +154,9 @@ class ServerQuerySet(models.QuerySet["Server"]):
         return self.filter(enabled=True).exclude(host_key="")
 
 
+KEY_PAIR = {"private_key_encrypted", "public_key", "key_renewed_at", "leftover_public_key"}
+
+
 class Server(SshAccount):
     """A machine that we reach over SSH."""
 
@@ -208,7 +211,11 @@ class Server(SshAccount):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        """All but the key pair, once it is there: `renew_key` may have changed that since this row was read."""
         self.make_key_pair()
+        if not self._state.adding and not args and kwargs.get("update_fields") is None:
+            fields = (field for field in self._meta.concrete_fields if not (field.primary_key or field.generated))
+            kwargs["update_fields"] = {field.name for field in fields} - KEY_PAIR
         super().save(*args, **kwargs)
 
     def get_absolute_url(self) -> str:

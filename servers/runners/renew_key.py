@@ -78,7 +78,10 @@ class RenewKey(ServerRunner):
         server = self.subject
         key = server.leftover_public_key
         with server.connect() as remote:
-            self._edit(remote, without(key), key, may_be_gone=True)
+            if not self._edit(remote, without(key), key, may_be_gone=True):
+                self.log.warning(
+                    f"A key that is not used any more was not in ~/.ssh/authorized_keys there. {elsewhere(key)}"
+                )
         self._leave("")
 
     def _try(self, private: str) -> None:
@@ -115,16 +118,16 @@ class RenewKey(ServerRunner):
             return
         raise KeyNotRenewed(
             f"The new key is used, but the old one still opens {server.name}: it is written elsewhere there, too.",
-            advice=f"Find it and take it away: grep -rlF {base64_of(public)} /root/.ssh /home/*/.ssh /etc/ssh",
+            advice=elsewhere(public),
         )
 
-    def _edit(self, remote: Remote, script: str, key: str, *, may_be_gone: bool = False) -> None:
-        """Raises KeyNotRenewed when `key` is not where it should be, or the file cannot be written."""
+    def _edit(self, remote: Remote, script: str, key: str, *, may_be_gone: bool = False) -> bool:
+        """Whether `key` was there. Raises KeyNotRenewed when it is not and should be, or the file cannot be written."""
         words = ("sh", "-c", EDIT, "phpborg", script, base64_of(key))
         done = run(remote, Command(words, env={"LC_ALL": "C"}), self.log.checkpoint)
         outcome, name = last_line(done), self.subject.name
         if done.code == 0 and (outcome == "done" or (outcome == "missing" and may_be_gone)):
-            return
+            return outcome == "done"
         if outcome == "missing":
             raise KeyNotRenewed(
                 f"Our key is not in ~/.ssh/authorized_keys of {self.subject.username} on {name}, but somewhere else.",
@@ -135,6 +138,10 @@ class RenewKey(ServerRunner):
             f"~/.ssh/authorized_keys could not be changed on {name}: {complaint}.",
             advice="See whether the disk is full there, and who may write to ~/.ssh.",
         )
+
+
+def elsewhere(public_key: str) -> str:
+    return f"If it stands elsewhere, take it away: grep -rlF {base64_of(public_key)} /root/.ssh /home/*/.ssh /etc/ssh"
 
 
 def base64_of(public_key: str) -> str:

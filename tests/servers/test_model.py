@@ -152,3 +152,12 @@ def test_remembering_a_key_confirms_nothing_and_leaves_the_rest(new_server: Serv
 def test_usable_are_servers_that_are_on_and_confirmed(server: Server, new_server: Server) -> None:
     Server.objects.create(name="off", address="192.0.2.3", host_key=HOST_KEY, enabled=False)
     assert list(Server.objects.usable()) == [server]
+
+
+def test_who_saves_a_server_leaves_its_key_pair_alone(server: Server) -> None:
+    """Red when all of the row is written: a key that was renewed since would be lost, and with it the way in."""
+    Server.objects.filter(pk=server.pk).update(public_key="ssh-ed25519 new", private_key_encrypted="new")
+    server.address = "192.0.2.77"
+    server.save()
+    server.refresh_from_db()
+    assert (server.address, server.public_key, server.private_key_encrypted) == ("192.0.2.77", "ssh-ed25519 new", "new")
