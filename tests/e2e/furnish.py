@@ -126,6 +126,7 @@ def hostile_plan(real: Plan) -> Plan:
     server = Server.objects.create(
         name=HOSTILE, address="192.0.2.7", host_key=HOST_KEY, host_key_seen=HOST_KEY[:-4] + "AAAA", system=HOSTILE,
         borg_path="/usr/bin/borg", borg_version="1.4.0", tested_at=timezone.now(), test_ok=False,
+        leftover_public_key="ssh-ed25519 AAAA",
     )  # fmt: skip
     server.tags.add(*(Tag.objects.create(name=name) for name in ("prod", HOSTILE)))
     repository = Repository.objects.create(

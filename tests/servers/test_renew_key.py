@@ -53,7 +53,7 @@ def test_a_key_that_is_left_over_is_told_of(as_viewer: Client, server: Server) -
     """Whoever looks is told, not only who may do something about it."""
     assert "Another key of ours" not in access_of(as_viewer, server)
     Server.objects.update(leftover_public_key="ssh-ed25519 AAAA phpborg@web-1")
-    assert "Another key of ours may still stand there" in access_of(as_viewer, server)
+    assert "Another key of ours may still be in authorized_keys" in access_of(as_viewer, server)
 
 
 def test_nothing_else_writes_a_key_there_meanwhile(server: Server, new_server: Server) -> None:
