@@ -59,9 +59,13 @@ class RenewKey(ServerRunner):
         if server.leftover_public_key:
             self._take_away_leftover()
         private, public = new_key_pair(f"phpborg@{server}")
-        self._leave(public)  # until it is the one that is used: whoever comes after us takes it away
         with server.connect() as remote:
-            self._edit(remote, beside(server.public_key, public), server.public_key)
+            self._leave(public)  # until it is the one that is used: whoever comes after us takes it away
+            try:
+                self._edit(remote, beside(server.public_key, public), server.public_key)
+            except KeyNotRenewed:
+                self._leave("")  # the file is as it was
+                raise
         self.log.info("A new key stands beside the old one.")
         self._try(private)
         old_private, old_public = server.private_key(), server.public_key

@@ -107,6 +107,7 @@ def test_a_key_that_stands_elsewhere_is_left_alone(server: Server, person: Perso
     assert job.status == "failed"
     assert job.error == f"Our key is not in ~/.ssh/authorized_keys of {person.name} on real-1, but somewhere else."
     assert (server.public_key, person.keys.read_text(), elsewhere.read_text()) == (before, OTHERS, text)
+    assert server.leftover_public_key == ""
 
 
 def test_an_old_key_that_still_opens_is_told_of(server: Server, person: Person) -> None:
@@ -177,7 +178,7 @@ def test_a_full_disk_loses_no_line(server: Server, person: Person, monkeypatch: 
     monkeypatch.setattr("servers.runners.renew_key.EDIT", full + EDIT)
     job = renewed(server)
     assert job.error == "~/.ssh/authorized_keys could not be changed on real-1: sed: No space left on device."
-    assert (person.keys.read_text(), server.public_key) == (text, before)
+    assert (person.keys.read_text(), server.public_key, server.leftover_public_key) == (text, before, "")
     assert list(person.keys.parent.iterdir()) == [person.keys]
 
 
