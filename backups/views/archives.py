@@ -181,9 +181,9 @@ def visible(request: HttpRequest, pk: int) -> Archive:
 
 
 def listing_context(archive: Archive) -> dict[str, Any]:
-    """The job that reads the listing, if the catalog does not have it yet."""
+    """The job that reads the listing, if the catalog does not have it yet; in this order, as one may end in between."""
     jobs = Job.objects.filter(type=IndexArchive.type, subject=f"archive:{archive.pk}")
-    return {"has_listing": catalog.has(archive), "listing_job": jobs.order_by("-created_at").first()}
+    return {"listing_job": jobs.order_by("-created_at").first(), "has_listing": catalog.has(archive)}
 
 
 def chosen_items(archive: Archive, chosen: list[int]) -> dict[str, Any]:

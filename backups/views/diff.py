@@ -45,11 +45,12 @@ def show(request: HttpRequest, pk: int, other: int) -> HttpResponse:
     if before.repository_id != after.repository_id or before == after:
         raise Http404
     context = {"archive": after, "before": before}
+    job = _job(after, before)  # before its result is looked for: it may end in between
     try:
         with Diff(before, after) as found:
             return render(request, "archives/diff.html", {**context, **_folder(found, request)})
     except NotCompared:
-        return render(request, "archives/diff_unmade.html", {**context, "job": _job(after, before)})
+        return render(request, "archives/diff_unmade.html", {**context, "job": job})
 
 
 def _compare(request: HttpRequest, after: Archive, before: Archive) -> None:

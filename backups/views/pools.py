@@ -21,6 +21,8 @@ from jobs.runner import Refused
 @require_GET
 @require(Permission.BACKUP_VIEW)
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    # Before the row: a check that ends in between was seen at work, so that the page asks again.
+    check = Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first()
     pool = get_object_or_404(StoragePool.objects.for_user(request.user), pk=pk)
     repositories = ordered(
         pool.repositories.select_related("server").order_by("name"), request, "name", "original_bytes",
@@ -30,7 +32,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "pool": pool,
         "forecast": growth.forecasts([pool]).get(pool.pk),
         "page": Deep(repositories, 50).get_page(request.GET.get("page")),
-        "check": Job.objects.filter(type=CheckPool.type, subject=f"storagepool:{pk}").order_by("-created_at").first(),
+        "check": check,
     }
     return render(request, "repositories/pool.html", context)
 

@@ -33,6 +33,7 @@ SERVE_SECONDS = 5.0  # for borg serve to close its repository when the server's 
 # $1 is a word that nobody else knows: what a chatty shell prints before it is not ours.
 # The FIFOs are held open for reading and writing, so that no `cat` waits for its other end; `up` ends
 # when we close the channel, and then everything ends. The watchdog does the same when sshd is gone.
+# The directory goes before the FIFOs are let go: a borg that comes too late finds nothing, and does not wait for ever.
 HELPER = r"""
 umask 077
 d=$(mktemp -d "${TMPDIR:-/tmp}/phpborg.XXXXXXXXXX") || exit 1
@@ -46,6 +47,7 @@ cat <&6 3<&- 4>&- 5>&- & down=$!
 cat <&3 >&4 5>&- 6<&- & up=$!
 (while kill -0 "$PPID" && sleep 5; do :; done; kill $$) <&- >&- 2>&- 3<&- 4>&- 5>&- 6<&- & watchdog=$!
 wait "$up"
+rm -rf "$d"
 exec 3<&- 4>&- 5>&- 6<&-
 wait "$down"
 """

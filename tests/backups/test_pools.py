@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.shortcuts import get_object_or_404
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -254,3 +255,18 @@ def test_its_page_says_how_it_is(as_viewer: Client, pool: StoragePool, found: di
     assert word in html
     assert ("The folder &lt;x&gt; is gone." in html) == ("problem" in found)
     assert ("75 %" in html) == ("free_bytes" in found)
+
+
+def test_a_look_that_ends_while_the_page_is_made_is_not_missed(
+    as_viewer: Client, pool: StoragePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the pool is read before its check: "not looked at", for ever, as nothing looks again."""
+    job = Job.objects.create(type="pool_check", subject=f"storagepool:{pool.pk}", status="running")
+
+    def read_before_it_ended(*args: Any, **kwargs: Any) -> StoragePool:
+        found: StoragePool = get_object_or_404(*args, **kwargs)
+        Job.objects.filter(pk=job.pk).update(status="completed")
+        return found
+
+    monkeypatch.setattr("backups.views.pools.get_object_or_404", read_before_it_ended)
+    assert "A worker is looking at the folder" in as_viewer.get(f"/pools/{pool.pk}").getvalue().decode()

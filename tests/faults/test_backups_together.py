@@ -127,7 +127,7 @@ def while_it_transfers(plan: Plan, job: Job) -> bool:
 
 def while_it_ends(plan: Plan, job: Job) -> bool:
     """The archive is made, and borg has not ended."""
-    looping, working = processes_with("sleep\0" + "0.05"), processes_with(f"{BORG}\0create")
+    looping, working = processes_with("sleep\0" + "0.05"), borgs_of(plan, f"{BORG}\0create")
     return is_transferring(job) and bool(looping) and not working
 
 

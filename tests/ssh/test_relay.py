@@ -20,7 +20,7 @@ from backups.borg.results import parse_archives, parse_create
 from phpborg.embedded import Sshd
 from servers.ssh.command import Command
 from servers.ssh.local import Local
-from servers.ssh.relay import Relay
+from servers.ssh.relay import HELPER, Relay
 from servers.ssh.remote import Login, Remote, see_host_key
 from servers.ssh.transport import Completed, ConnectionLost, NoProgram, run
 from tests.ssh.conftest import USER
@@ -234,6 +234,24 @@ def test_a_borg_serve_that_is_not_there_is_reported(remote: Remote) -> None:
         Relay(remote, commands.serve("no-such-borg", "/x", base_dir="/x"), no_tick),
     ):
         pass
+
+
+def test_a_borg_that_comes_when_borg_serve_is_gone_does_not_wait(
+    remote: Remote, here: Access, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when the FIFOs outlive who held them: nobody opens their other end any more, and borg is there for ever."""
+    go = tmp_path / "go"
+    slow = f'wait "$down"\nuntil [ -e {go} ]; do sleep 0.05; done\n'
+    monkeypatch.setattr("servers.ssh.relay.HELPER", HELPER.replace('wait "$down"\n', slow))
+    with Relay(remote, serve(here), no_tick) as relay:
+        relay._serve.kill()
+        until(lambda: not processes_holding(folder_of(relay)), "The end of who held the FIFOs")
+        is_late = not folder_of(relay).exists() and run(
+            remote, commands.list_archives(there(here, relay, place)), no_tick
+        )
+        go.touch()
+    assert is_late and isinstance(failure_of("list", is_late.code, messages_of(is_late)), BorgConnectionLost)
+    assert_nothing_is_left(relay)
 
 
 def test_a_borg_serve_that_is_killed_in_mid_backup_ends_the_backup(
