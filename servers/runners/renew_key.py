@@ -25,6 +25,7 @@ keys=$(readlink -f "$HOME/.ssh/authorized_keys") && [ -f "$keys" ] || { echo; ec
 grep -v '^[[:space:]]*#' "$keys" | grep -qF -- "$2" || { echo; echo missing; exit; }
 new=$(mktemp "$keys.phpborg.XXXXXX") || exit
 trap 'rm -f "$new"' EXIT
+trap 'exit 1' HUP INT TERM
 cp -p "$keys" "$new" && sed -e '/^[[:space:]]*#/b' -e "$1" "$keys" > "$new" && mv -f "$new" "$keys" && echo && echo done
 """
 

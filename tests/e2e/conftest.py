@@ -18,7 +18,7 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from phpborg.embedded import Child, Sshd, answers, free_port, manage, wait_until
 from servers.models import Server
@@ -30,8 +30,6 @@ ROOT = Path(settings.BASE_DIR)
 BORGS = {"1.2": ROOT / ".borg/1.2/bin/borg", "1.4": ROOT / ".borg/1.4/bin/borg"}
 ADMIN_PASSWORD = "an administrator's own"
 JOB_SECONDS = 120
-# Two cores may be busy with another run. Less than the slow poll of pages (60 s), which would hide a missing nudge.
-expect.set_options(timeout=40_000)
 RULES = Path("/etc/sudoers.d/phpborg")
 OWN_KEYS = "AuthorizedKeysFile .ssh/authorized_keys"  # of an sshd: each user's own, as everywhere
 

@@ -39,11 +39,11 @@ def test_the_page_knocks_while_somebody_puts_the_key_there(new_page: Callable[..
     page.get_by_label("run borg with sudo").uncheck()
     page.get_by_role("button", name="Go on to access").click()
     key = page.locator(".command code").first.inner_text()
-    page.get_by_role("button", name="The fingerprint is right: confirm").click()
-    expect(page.get_by_text("Waiting for the server")).to_be_visible()
+    page.get_by_role("button", name="The fingerprint is right: confirm").click(timeout=20_000)
+    expect(page.get_by_text("Waiting for the server")).to_be_visible(timeout=20_000)
     with sshd.authorized_keys.open("a") as file:
         file.write(next(part for part in key.split("'") if part.startswith("restrict ")) + "\n")
-    expect(page.get_by_text("Everything is ready.")).to_be_visible()
+    expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=40_000)
     expect(page.get_by_text("Waiting for the server")).to_have_count(0)
 
 
@@ -65,16 +65,18 @@ def test_a_password_lets_us_in_and_is_forgotten(
         expect(page.get_by_text("Confirm the host key first")).to_be_visible()
 
         own = HostKey.parse(sshd.host_key.with_suffix(".pub").read_text()).fingerprint
-        expect(page.locator(".alert .fingerprint")).to_have_text(own)
+        expect(page.locator(".alert .fingerprint")).to_have_text(own, timeout=20_000)
         page.get_by_role("button", name="The fingerprint is right: confirm").click()
         stands_at(page, "Way in")
 
         page.get_by_text("A password, once").click()
         enter(page, WRONG)
-        expect(page.locator(".alert")).to_contain_text([f"127.0.0.1 refused the password for the user {person.name}."])
+        expect(page.locator(".alert")).to_contain_text(
+            [f"127.0.0.1 refused the password for the user {person.name}."], timeout=30_000
+        )
         enter(page, person.password)  # the field is open: it is what was tried
         page.evaluate("window.neverReloaded = true")
-        expect(page.get_by_text("Everything is ready.")).to_be_visible()
+        expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=30_000)
         stands_at(page, "What to save")
         assert page.evaluate("window.neverReloaded") is True
         assert page.get_by_role("definition").filter(has_text="free").first.inner_text().startswith("/ ")

@@ -100,10 +100,12 @@ def make_account(page: Page, token: str) -> None:
 def make_pool(page: Page, folder: Path) -> None:
     page.get_by_label("Path").fill(str(folder / "missing"))
     go_on(page, "Save and look at it")
-    expect(page.get_by_role("main").get_by_text("does not exist on the worker's machine").first).to_be_visible()
+    expect(page.get_by_role("main").get_by_text("does not exist on the worker's machine").first).to_be_visible(
+        timeout=20_000
+    )
     page.get_by_label("Path").fill(str(folder))
     go_on(page, "Save and look at it")
-    expect(page.get_by_text("It is there and ours to write")).to_be_visible()
+    expect(page.get_by_text("It is there and ours to write")).to_be_visible(timeout=20_000)
     go_on(page, "Go on")
 
 
@@ -116,10 +118,10 @@ def try_mail(page: Page, post: Post) -> None:
     page.get_by_label("Sender").fill("borg@example.org")
     expect(page.get_by_label("Send a test mail to")).to_have_value("ada@example.org")
     go_on(page, "Save and send a test mail")
-    expect(page.get_by_role("main").get_by_text("refuses the user or the password").first).to_be_visible()
+    expect(page.get_by_role("main").get_by_text("refuses the user or the password").first).to_be_visible(timeout=20_000)
     page.get_by_label("Password", exact=True).fill(MAIL_PASSWORD)
     go_on(page, "Save and send a test mail")
-    expect(page.get_by_role("main").get_by_text("The mail server has taken it.").first).to_be_visible()
+    expect(page.get_by_role("main").get_by_text("The mail server has taken it.").first).to_be_visible(timeout=20_000)
     go_on(page, "Go on")
 
 
@@ -141,17 +143,17 @@ def protect_a_server(page: Page, sshd: Sshd, source: Path) -> None:
     page.get_by_label("run borg with sudo").uncheck()
     page.get_by_role("button", name="Go on to access").click()
     key = page.locator(".command code").first.inner_text()
-    page.get_by_role("button", name="The fingerprint is right: confirm").click()
+    page.get_by_role("button", name="The fingerprint is right: confirm").click(timeout=20_000)
     with sshd.authorized_keys.open("a") as file:
         file.write(next(part for part in key.split("'") if part.startswith("restrict ")) + "\n")
-    expect(page.get_by_text("Everything is ready.")).to_be_visible()
+    expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=40_000)
     page.get_by_role("link", name="Choose what to save").first.click()
     page.get_by_label("Folders and files").fill(str(source))
     page.get_by_role("button", name="Save the plan").click()
     expect(page.get_by_text("The plan is saved.")).to_be_visible()
     page.goto("/repositories")
     page.get_by_role("link", name="first-1").first.click()
-    expect(page.get_by_role("heading", name="first-1")).to_contain_text("ready")
+    expect(page.get_by_role("heading", name="first-1")).to_contain_text("ready", timeout=30_000)
 
 
 def back_up(page: Page, words: str) -> None:
@@ -169,7 +171,7 @@ def be_told(page: Page, post: Post) -> None:
     page.get_by_label("Mail addresses").fill("oncall@example.org")
     go_on(page, "Save the channel")
     page.get_by_role("button", name="Send a test").click()
-    expect(page.locator("#job h1 .state")).to_have_text("completed")
+    expect(page.locator("#job h1 .state")).to_have_text("completed", timeout=30_000)
     assert mails(post) == ["phpBorg: a test of the channel “on call”"]
     page.goto("/alerts/rules")
     page.get_by_role("link", name="An archive is suspicious").click()

@@ -205,7 +205,7 @@ def test_the_list_of_servers_tells_what_becomes_of_them(open_page: Any, client: 
     expect(row).to_contain_text("Its host key is not confirmed yet.")
     ok(client.patch(f"/servers/{server['id']}", json={"enabled": False}))
     run_jobs(client, 1)
-    expect(row).to_contain_text("The server is switched off.")
+    expect(row).to_contain_text("The server is switched off.", timeout=20_000)
 
 
 def test_the_page_of_a_server_tells_what_becomes_of_it(open_page: Any, client: httpx.Client) -> None:
@@ -215,10 +215,10 @@ def test_the_page_of_a_server_tells_what_becomes_of_it(open_page: Any, client: h
     expect(page.locator("#live .failure")).to_contain_text("Its host key is not confirmed yet.")
     expect(page.locator("#live tbody tr")).to_have_count(0)
     ok(client.post(f"/servers/{server['id']}/test"))
-    expect(page.locator("#live tbody tr")).to_contain_text("failed")
+    expect(page.locator("#live tbody tr")).to_contain_text("failed", timeout=20_000)
     ok(client.patch(f"/servers/{server['id']}", json={"enabled": False}))
     run_jobs(client, 1)
-    expect(page.locator("#live .failure")).to_contain_text("The server is switched off.")
+    expect(page.locator("#live .failure")).to_contain_text("The server is switched off.", timeout=20_000)
     page.get_by_role("link", name="Jobs", exact=True).last.click()
     expect(page.locator("#live tbody tr")).to_have_count(1)
 
@@ -243,12 +243,12 @@ def test_the_page_of_a_plan_tells_what_becomes_of_it(
     ok(client.patch(f"/plans/{furnished.plan}", json={"enabled": False}))
     try:
         run_jobs(client, 1)
-        expect(page.locator(".sentence")).to_have_text("The plan is paused.")
+        expect(page.locator(".sentence")).to_have_text("The plan is paused.", timeout=20_000)
         expect(page.locator("h1 .state")).to_have_text("unknown")
     finally:
         ok(client.patch(f"/plans/{furnished.plan}", json={"enabled": True}))
     run_jobs(client, 1)
-    expect(page.locator("h1 .state")).to_have_text(state)
+    expect(page.locator("h1 .state")).to_have_text(state, timeout=20_000)
 
 
 def test_a_log_that_somebody_reads_stays_where_it_is(open_page: Any, furnished: Furnished) -> None:

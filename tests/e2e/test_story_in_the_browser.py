@@ -58,9 +58,9 @@ def add_server(page: Page, sshd: Sshd, home: Path) -> None:
     sshd.authorized_keys.write_bytes((home / ".ssh/authorized_keys").read_bytes())
 
     own = HostKey.parse(sshd.host_key.with_suffix(".pub").read_text()).fingerprint
-    expect(page.locator(".alert .fingerprint")).to_have_text(own)
+    expect(page.locator(".alert .fingerprint")).to_have_text(own, timeout=20_000)
     page.get_by_role("button", name="The fingerprint is right: confirm").click()
-    expect(page.get_by_text("Everything is ready.")).to_be_visible()
+    expect(page.get_by_text("Everything is ready.")).to_be_visible(timeout=30_000)
 
 
 def add_pool(page: Page, folder: Path) -> None:
@@ -68,7 +68,7 @@ def add_pool(page: Page, folder: Path) -> None:
     page.get_by_label("Name").fill("disk-1")
     page.get_by_label("Path").fill(str(folder))
     page.get_by_role("button", name="Save and look at it").click()
-    expect(page.get_by_role("heading", name="disk-1")).to_contain_text("ready")
+    expect(page.get_by_role("heading", name="disk-1")).to_contain_text("ready", timeout=20_000)
 
 
 def add_plan(page: Page, source: Path) -> None:
@@ -86,7 +86,7 @@ def add_plan(page: Page, source: Path) -> None:
     page.get_by_role("link", name="web-1").last.click()
     page.goto("/repositories")
     page.get_by_role("link", name="web-1").first.click()
-    expect(page.get_by_role("heading", name="web-1")).to_contain_text("ready")
+    expect(page.get_by_role("heading", name="web-1")).to_contain_text("ready", timeout=30_000)
 
 
 def run_and_follow(page: Page, other: Page) -> None:
@@ -96,12 +96,12 @@ def run_and_follow(page: Page, other: Page) -> None:
     page.evaluate("window.neverReloaded = true")
     other.goto(page.url)
     for browser in (page, other):
-        expect(browser.locator("#job h1 .state")).to_contain_text("running")
-        expect(browser.locator(".job-progress .numbers")).to_contain_text("MB")
-        expect(browser.locator("#log")).to_contain_text("borg create")
+        expect(browser.locator("#job h1 .state")).to_contain_text("running", timeout=20_000)
+        expect(browser.locator(".job-progress .numbers")).to_contain_text("MB", timeout=20_000)
+        expect(browser.locator("#log")).to_contain_text("borg create", timeout=20_000)
     for browser in (page, other):
         expect(browser.locator("#job h1 .state")).to_contain_text("completed", timeout=60_000)
-        expect(browser.locator("#log")).to_contain_text("7 files")
+        expect(browser.locator("#log")).to_contain_text("7 files", timeout=20_000)
     assert page.evaluate("window.neverReloaded") is True
     numbers = [
         int(line) for line in page.locator("#log li[data-line]").evaluate_all("all => all.map(l => l.dataset.line)")
